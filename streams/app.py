@@ -1,0 +1,298 @@
+"""The composition root: the only place in the engine that names concrete handlers.
+
+A worker runs the handlers that write to PostgreSQL, an updater those that write to Redis. Both are
+built from the same parts:
+
+    subscriber (edge) -> intake (decode, budget, batch) -> lanes -> pipeline -> store -> publisher
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
+
+import aio_pika.exceptions
+import asyncpg
+import structlog
+from faststream.rabbit import RabbitBroker
+
+from schemas.contract import Store, Stream, Subscription
+from schemas.errors import ConfigurationError
+from streams import partitions
+from streams.cache import Cache, connect_redis
+from streams.database import Database
+from streams.decode import Decoder, Window
+from streams.delivery import Item
+from streams.edge import BatchSubscriber, subscribe
+from streams.health import Health, HealthServer
+from streams.intake import Intake
+from streams.outbox import Outbox
+from streams.outcome import is_missing_partition
+from streams.pipeline import Pipeline
+from streams.publisher import Publisher
+from streams.quarantine import Quarantine
+from streams.settings import Settings, require
+from streams.stores import BatchStore, PostgresStore, RedisStore
+from streams.telemetry import Telemetry
+from streams.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+_UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aio_pika.exceptions.AMQPError)
+
+
+def load_subscriptions(modules: Sequence[str]) -> list[Subscription]:
+    """The subscriptions of all `stream` objects in these modules.
+
+    Raises:
+        ConfigurationError: a module cannot be imported, has no stream, or shares a queue with another.
+    """
+    subscriptions: list[Subscription] = []
+    for name in modules:
+        try:
+            stream = import_module(name).stream
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(f"STREAMS_HANDLERS names {name!r}: {error}") from error
+        if not isinstance(stream, Stream):
+            raise ConfigurationError(f"STREAMS_HANDLERS names {name!r}, whose `stream` is no Stream")
+        subscriptions += stream.subscriptions
+    queues = [subscription.queue for subscription in subscriptions]
+    if len(set(queues)) != len(queues):
+        raise ConfigurationError(f"two handlers share a queue: {', '.join(sorted(queues))}")
+    return subscriptions
+
+
+class Service:
+    """A worker (`Store.POSTGRES`) or an updater (`Store.REDIS`): from its settings to its end.
+
+    Raises:
+        ConfigurationError: the settings cannot work; nothing was started.
+    """
+
+    def __init__(self, settings: Settings, role: Store) -> None:
+        self._settings = settings
+        self._everything = load_subscriptions(settings.handlers)
+        self._subscriptions = [s for s in self._everything if s.store is role]
+        self._policies = {s.queue: settings.batch_policy(s.batch) for s in self._subscriptions}
+        name = self.name = "worker" if role is Store.POSTGRES else "updater"
+        lanes = sum(policy.lanes for policy in self._policies.values())
+        links = max((policy.size for policy in self._policies.values()), default=1)
+        self._telemetry = Telemetry.from_environment(name, link_limit=links)
+        self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
+        self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
+        self._broker = RabbitBroker(
+            require(settings.amqp_url, "AMQP_URL"),
+            client_properties={"connection_name": f"streams-{name}"},
+            logger=None,
+            apply_types=False,
+            specification_url="amqp://rabbitmq",  # the default would document our password
+        )
+        self._cache: Cache | None = None
+        self._outbox: Outbox | None = None
+        self.health = Health()
+        self._http = HealthServer(
+            self.health, self._telemetry.metrics, settings.http_host, settings.http_port, self._refresh
+        )
+        self._subscribers: dict[str, BatchSubscriber] = {}
+        self._intakes: dict[str, Intake] = {}
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Start, serve until SIGTERM, SIGINT or `stop`, drain, close."""
+        stop = stop or stop_on_signals()
+        async with asyncio.TaskGroup() as group:
+            http = group.create_task(self._http.serve())
+            waiter = group.create_task(stop.wait())
+            starter = group.create_task(self._start())
+            await asyncio.wait({waiter, starter}, return_when=asyncio.FIRST_COMPLETED)
+            if starter.done():
+                starter.result()
+                lanes = self._start_lanes(group)
+                background = self._start_background(group)
+                await self._broker.start()
+                self._ready()
+                await waiter
+                await self._drain(lanes)
+                for task in background:
+                    task.cancel()
+            else:
+                starter.cancel()
+            await self._close()
+            self._http.stop()
+            http.cancel()
+
+    async def _start(self) -> None:
+        """Everything but consuming. Waits for servers that are not there yet."""
+        if self._database is not None:
+            await self._until_up("PostgreSQL", self._database.connect)
+            self._outbox = Outbox(
+                self._database,
+                self._publisher,
+                self._telemetry.metrics,
+                grace=self._settings.outbox_grace_seconds,
+            )
+        else:
+            self._cache = Cache(connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name))
+        await self._until_up("RabbitMQ", self._publisher.connect)
+        # All of them, the other role's too: what this process publishes must find its queue.
+        await Topology.of(self._everything).declare(self._publisher.channel)
+        for subscription in self._subscriptions:
+            self._build(subscription)
+
+    def _build(self, subscription: Subscription) -> None:
+        settings, telemetry = self._settings, self._telemetry
+        pipeline = Pipeline(
+            subscription,
+            self._store(subscription),
+            self._publisher,
+            self._outbox,
+            Quarantine(self._publisher, subscription.queue),
+            self.health,
+            telemetry.tracing,
+            telemetry.metrics,
+            repair=self._repair,
+        )
+        decoder = Decoder(
+            subscription.types | subscription.publishes,
+            Window(settings.retention, settings.clock_skew),
+            max_bytes=settings.max_message_bytes,
+            max_events=settings.max_events_per_message,
+        )
+        intake = self._intakes[subscription.queue] = Intake(
+            subscription.queue,
+            self._policies[subscription.queue],
+            decoder,
+            pipeline.run,
+            telemetry.tracing,
+            telemetry.metrics,
+            max_bytes=settings.max_decoded_bytes,
+            suspect_after=settings.suspect_deliveries,
+            echoes=frozenset(subscription.publishes),
+        )
+        self._subscribers[subscription.queue] = subscribe(
+            self._broker, subscription, settings.prefetch, intake.accept
+        )
+
+    def _store(self, subscription: Subscription) -> BatchStore:
+        if self._database is not None:
+            return PostgresStore(self._database, subscription)
+        assert self._cache is not None
+        return RedisStore(self._cache, subscription)
+
+    async def _until_up(self, server: str, connect: Callable[[], Awaitable[None]]) -> None:
+        """Connect, however long the server takes to come up; say so by readiness and in the log."""
+        wait = 0.2
+        while True:
+            try:
+                await connect()
+                self.health.clear(server)
+                return
+            except _UNREACHABLE as error:
+                self.health.trouble(server, f"cannot connect: {type(error).__name__}")
+                log.warning("waiting for a server", server=server, error=type(error).__name__)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 5.0)
+
+    def _start_lanes(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        return [
+            group.create_task(intake.lane(), name=f"{queue} lane {number}")
+            for queue, intake in self._intakes.items()
+            for number in range(self._policies[queue].lanes)
+        ]
+
+    def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        if self._database is None or self._outbox is None:
+            return []
+        keeper = partitions.PartitionKeeper(self._database.pool, self._telemetry.metrics)
+        return [
+            group.create_task(self._outbox.run(), name="outbox"),
+            group.create_task(keeper.run(), name="partitions"),
+        ]
+
+    def _ready(self) -> None:
+        self.health.clear("start")
+        gc.collect()
+        gc.freeze()  # what start-up made lives on; later collections need not look at it
+        log.info(
+            "ready",
+            role=self.name,
+            queues=sorted(self._subscribers),
+            health=f"http://{self._http.host}:{self._http.port}/readyz",
+            metrics=f"http://{self._http.host}:{self._http.port}/metrics",
+        )
+
+    async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
+        """No more deliveries; finish what is here, within the deadline; leave the rest to the broker."""
+        self.health.trouble("stop", "stopping")
+        log.info("stopping", role=self.name)
+        for subscriber in self._subscribers.values():
+            await subscriber.cancel()
+        for intake in self._intakes.values():
+            intake.drain()
+        if lanes:
+            _, unfinished = await asyncio.wait(lanes, timeout=self._settings.shutdown_seconds)
+            for lane in unfinished:
+                lane.cancel()  # its transaction rolls back; the broker delivers these events again
+        returned = {queue: s.unacknowledged for queue, s in self._subscribers.items()}
+        for queue, count in returned.items():
+            self._telemetry.metrics.returned(queue, count)
+        log.info("drained", role=self.name, returned=sum(returned.values()))
+
+    async def _close(self) -> None:
+        if self._outbox is not None:
+            try:
+                await self._outbox.flush()
+            except _UNREACHABLE as error:
+                log.warning("outbox rows stay for the sweeper", error=type(error).__name__)
+        await self._broker.stop()
+        await self._publisher.close()
+        if self._cache is not None:
+            await self._cache.close()
+        if self._database is not None:
+            await self._database.close()
+        await asyncio.to_thread(self._telemetry.shutdown, 5.0)
+
+    async def _repair(self, error: BaseException, items: Sequence[Item]) -> bool:
+        """Make a partition that is missing inside the allowed window."""
+        if self._database is None or not is_missing_partition(error):
+            return False
+        table = str(getattr(error, "table_name", "") or "")
+        moments = {moment.date(): moment for item in items if item.event for moment in item.event.moments}
+        try:
+            async with self._database.pool.acquire() as connection:
+                for moment in moments.values():
+                    await partitions.repair(connection, table, moment)
+        except _UNREACHABLE as failure:
+            log.error("cannot make a missing partition", table=table, error=type(failure).__name__)
+            return False
+        log.warning("made missing partitions", table=table, months=len(moments))
+        return True
+
+    async def _refresh(self) -> None:
+        """Gauges that are read when somebody looks."""
+        metrics = self._telemetry.metrics
+        for queue, intake in self._intakes.items():
+            metrics.in_flight(queue, intake.waiting + intake.running, intake.decoded_bytes)
+        if self._database is not None and self._outbox is not None:
+            try:
+                metrics.pool(self._database.pool)
+                await self._outbox.pending()
+            except _UNREACHABLE:
+                log.warning("metrics without the database's part")
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+    return stop
+

@@ -1,0 +1,86 @@
+"""Collects items until a batch is due: by size, by bytes, or by the age of the oldest item.
+
+Pure bookkeeping with the time passed in: no clock, no tasks, no I/O. Lanes that are free take what is
+due; while all lanes are busy items pile up (bounded by prefetch and the byte budget), so batches grow
+under load by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from schemas.contract import BatchPolicy, Trigger
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Generic[T]):
+    """A batch that is ready to run, and what closed it."""
+
+    items: list[T]
+    trigger: Trigger
+
+
+class Batcher(Generic[T]):
+    """First in, first out; every item that goes in comes out exactly once."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self._items: deque[tuple[T, int, float]] = deque()
+        self._alone: deque[T] = deque()
+        self._bytes = 0
+        self.flushing = False
+
+    def __len__(self) -> int:
+        return len(self._items) + len(self._alone)
+
+    def add(self, item: T, size: int, now: float) -> None:
+        """Take in an item of `size` bytes at the time `now` (seconds, any monotonic clock)."""
+        self._items.append((item, size, now))
+        self._bytes += size
+
+    def add_alone(self, item: T) -> None:
+        """Take in an item that must not share its batch: it may be what kills workers."""
+        self._alone.append(item)
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until `take` returns a batch; 0 when it would now, None while there is nothing."""
+        if self._alone:
+            return 0.0
+        if not self._items:
+            return None
+        if self.flushing or self._full():
+            return 0.0
+        return max(0.0, self._items[0][2] + self._policy.linger - now)
+
+    def take(self, now: float) -> Closed[T] | None:
+        """The next batch that is due, or None."""
+        if self.due_in(now) != 0.0:
+            return None
+        if self._alone:
+            return Closed([self._alone.popleft()], Trigger.ALONE)
+        trigger = self._trigger()
+        items: list[T] = []
+        taken = 0
+        while self._items and len(items) < self._policy.size:
+            item, size, _ = self._items[0]
+            if items and taken + size > self._policy.bytes:
+                break
+            self._items.popleft()
+            items.append(item)
+            taken += size
+        self._bytes -= taken
+        return Closed(items, trigger)
+
+    def _full(self) -> bool:
+        return len(self._items) >= self._policy.size or self._bytes >= self._policy.bytes
+
+    def _trigger(self) -> Trigger:
+        if len(self._items) >= self._policy.size:
+            return Trigger.SIZE
+        if self._bytes >= self._policy.bytes:
+            return Trigger.BYTES
+        return Trigger.FLUSH if self.flushing else Trigger.LINGER

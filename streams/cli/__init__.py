@@ -1,0 +1,37 @@
+"""The command line: one file per command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from schemas.errors import StreamsError
+from streams.cli import demo, migrate, partitions, run, stack, verify
+from streams.stack import StackError
+
+app = typer.Typer(
+    name="streams",
+    help="Agent Streams: from RabbitMQ events to PostgreSQL, fresh caches and traces.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("worker")(run.worker)
+app.command("updater")(run.updater)
+app.command("api")(run.api)
+app.command("migrate")(migrate.migrate)
+app.command("verify")(verify.verify)
+app.add_typer(partitions.app, name="partitions")
+app.add_typer(stack.app, name="stack")
+
+
+def main() -> None:
+    """Entry point of the `streams` command: errors we raise on purpose are one line, exit code 2."""
+    try:
+        app()
+    except (StreamsError, StackError) as error:
+        print(f"streams: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,102 @@
+"""`streams run`, and its parts `worker`, `updater` and `api` for scaling apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+
+import uvloop
+
+from schemas.contract import Store
+from streams.app import Service, stop_on_signals
+from streams.health import free_port
+from streams.migrations import migrate
+from streams.processes import ProcessGroup
+from streams.settings import Settings
+from streams.stack import LocalStack
+from streams.telemetry import configure_logging
+
+
+def worker() -> None:
+    """Store events: consume, write to PostgreSQL in batches, publish what changed."""
+    _serve(Store.POSTGRES)
+
+
+def updater() -> None:
+    """Keep caches fresh: consume invalidations and apply them to Redis."""
+    _serve(Store.REDIS)
+
+
+def api() -> None:
+    """Serve the read API."""
+    from streams.api import serve
+
+    settings = Settings.load()
+    configure_logging(settings.log_level, json=settings.log_json)
+    serve(settings)
+
+
+def run() -> None:
+    """Run everything: worker, updater and read API, on a private local stack where no URL is given."""
+    settings = Settings.load()
+    configure_logging(settings.log_level, json=settings.log_json)
+    with contextlib.ExitStack() as stack:
+        environment = dict(os.environ)
+        if not settings.has_servers:
+            print("Starting private PostgreSQL, Redis and RabbitMQ ...", flush=True)
+            urls = stack.enter_context(LocalStack("run"))
+            environment |= {
+                "AMQP_URL": settings.amqp_url.get_secret_value() if settings.amqp_url else urls.amqp,
+                "DATABASE_URL": settings.database_url.get_secret_value() if settings.database_url else urls.database,
+                "REDIS_URL": settings.redis_url.get_secret_value() if settings.redis_url else urls.redis,
+            }
+            environment.setdefault("STREAMS_API_OPEN", "1")  # nobody but this machine reaches it
+        status = asyncio.run(_supervise(environment, settings))
+    raise SystemExit(status)
+
+
+def _serve(role: Store) -> None:
+    settings = Settings.load()
+    configure_logging(settings.log_level, json=settings.log_json)
+    service = Service(settings, role)
+    uvloop.run(service.run())
+
+
+async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
+    """Migrate, start the three roles, wait for a signal or for one of them to end."""
+    await migrate(environment["DATABASE_URL"], settings.migration_sources)
+    stop = stop_on_signals()
+    ports = {"worker": free_port("127.0.0.1"), "updater": free_port("127.0.0.1")}
+    ports["api"] = settings.http_port or free_port(settings.http_host)
+    async with ProcessGroup(stop_seconds=settings.shutdown_seconds + 10) as group:
+        for role, port in ports.items():
+            host = settings.http_host if role == "api" else "127.0.0.1"
+            own = {"STREAMS_HTTP_HOST": host, "STREAMS_HTTP_PORT": str(port)}
+            group.start(role, [sys.executable, "-m", "streams", role], env={**environment, **own})
+        _where_to_look(environment, settings, ports)
+        ended = asyncio.create_task(group.wait())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ended, stopped):
+            task.cancel()
+        if stop.is_set():
+            print("Stopping: draining what was received ...", flush=True)
+            return 0
+        child = ended.result()
+        print(f"{child.name} ended with status {child.process.returncode}; stopping the rest", file=sys.stderr)
+        return 1
+
+
+def _where_to_look(environment: Mapping[str, str], settings: Settings, ports: Mapping[str, int]) -> None:
+    api_base = f"http://{settings.http_host}:{ports['api']}"
+    print(f"  read API   {api_base}/v1/tasks   (documentation: {api_base}/schema)")
+    for role in ("worker", "updater"):
+        print(f"  {role:<10} http://127.0.0.1:{ports[role]}/readyz and /metrics")
+    if not settings.has_servers:
+        print("  publish to and query these (private, of this run):")
+        for name in ("AMQP_URL", "DATABASE_URL", "REDIS_URL"):
+            print(f"    export {name}='{environment[name]}'")
+    print("  Ctrl-C drains and stops.", flush=True)

@@ -1,0 +1,108 @@
+"""The PostgreSQL pool and the transaction that a batch runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from streams.settings import Settings, require
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+
+class Database:
+    """A pool with the profile's sizes and time limits.
+
+    Args:
+        role: shows in `pg_stat_activity.application_name` as `streams-<role>`.
+        at_least: connections that the process needs whatever the profile says.
+    """
+
+    def __init__(self, settings: Settings, role: str, *, at_least: int = 1) -> None:
+        self._dsn = require(settings.database_url, "DATABASE_URL")
+        self._limits = settings.pool
+        self._role = role
+        self._max_size = max(self._limits.max_size, at_least)
+        self._pool: Pool | None = None
+
+    @property
+    def pool(self) -> Pool:
+        assert self._pool is not None, "connect() comes first"
+        return self._pool
+
+    async def connect(self) -> None:
+        """Open the pool.
+
+        Raises:
+            OSError, asyncpg.PostgresError: the server cannot be reached or refuses us.
+        """
+        limits = self._limits
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=min(limits.min_size, self._max_size),
+            max_size=self._max_size,
+            max_inactive_connection_lifetime=limits.idle,
+            timeout=limits.connect_timeout,
+            command_timeout=limits.query_timeout,
+            ssl=tls_for(self._dsn),
+            server_settings={
+                "application_name": f"streams-{self._role}",
+                "statement_timeout": str(int(limits.statement_timeout * 1000)),
+                "idle_in_transaction_session_timeout": "600000",
+                "timezone": "UTC",
+            },
+        )
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close the pool, by force after `timeout` seconds."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            async with asyncio.timeout(timeout):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, on_query: Callable[[Any], None] | None = None) -> AsyncIterator[Connection]:
+        """One READ COMMITTED transaction; commits on leaving, rolls back on an exception.
+
+        Args:
+            on_query: called with asyncpg's LoggedQuery after each statement.
+        """
+        async with self.pool.acquire(timeout=self._limits.query_timeout) as connection:
+            if on_query is None:
+                async with connection.transaction():
+                    yield connection
+            else:
+                with connection.query_logger(on_query):
+                    async with connection.transaction():
+                        yield connection
+
+    async def ping(self) -> None:
+        """One round trip; raises what `connect` raises."""
+        await self.pool.fetchval("SELECT 1", timeout=self._limits.connect_timeout)
+
+
+def tls_for(dsn: str) -> ssl.SSLContext | bool | None:
+    """What a URL's `sslmode` asks for; asyncpg's own `require` would not look at the certificate.
+
+    Returns False without `sslmode`: plaintext is then a decision, not a fallback. `verify-ca` and
+    `verify-full` are left to asyncpg (None), which reads `sslrootcert` too.
+    """
+    mode = parse_qs(urlsplit(dsn).query).get("sslmode", ["disable"])[0]
+    if mode in ("verify-ca", "verify-full"):
+        return None
+    if mode in ("require", "prefer", "allow"):
+        return ssl.create_default_context()
+    return False
+

@@ -1,0 +1,237 @@
+"""From a message to its events: the three CloudEvents modes, with every bound checked.
+
+    structured  application/cloudevents+json        one event
+    batch       application/cloudevents-batch+json  an array of events
+    binary      application/json (or none)          body = data, attributes in AMQP properties and headers
+
+A message that cannot be read, or an event that breaks the contract, becomes an `Item` with an error;
+nothing here raises for what a producer sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from schemas.envelope import Event
+from schemas.errors import EventError, InvalidEvent, OutsideWindow, TooLarge, Undecodable, UnknownType
+from schemas.fields import dated
+from streams.delivery import Delivery, Item
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+BINARY = "application/json"
+
+_ATTRIBUTES = ("id", "source", "type", "time", "specversion", "traceparent", "tracestate")
+_MAX_MESSAGE = 400
+
+
+class Window:
+    """Which dates are allowed: [now - retention, now + skew]."""
+
+    def __init__(self, retention: timedelta, skew: timedelta) -> None:
+        self._retention = retention
+        self._skew = skew
+
+    def check(self, event: Event, now: datetime) -> None:
+        """Refuse an event that is dated, by its time or by an id, where no partition may be.
+
+        Raises:
+            OutsideWindow: names the field and the nearest date that would do.
+        """
+        self._inside(event.time, "time", now)
+        for name in event.dated_ids:
+            value = getattr(event.data, name)
+            if value is not None:
+                try:
+                    self._inside(dated(value), f"data.{name}", now)
+                except (OverflowError, ValueError):
+                    raise OutsideWindow("is a UUIDv7 dated past the year 9999", field=f"data.{name}") from None
+
+    def _inside(self, value: datetime, field: str, now: datetime) -> None:
+        if value > now + self._skew:
+            raise OutsideWindow(
+                f"is dated more than {self._skew.total_seconds():g} s in the future; check the producer's clock",
+                field=field,
+            )
+        if value < now - self._retention:
+            raise OutsideWindow(f"is dated before the {self._retention.days} days that are kept", field=field)
+
+
+class Decoder:
+    """Decodes the messages of one queue into the events of its family.
+
+    Args:
+        types: the family's classes by `type`.
+        max_bytes: larger messages are refused unread.
+        max_events: so are arrays with more events.
+    """
+
+    def __init__(
+        self, types: Mapping[str, type[Event]], window: Window, *, max_bytes: int, max_events: int
+    ) -> None:
+        self._types = types
+        self._window = window
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        family: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known at run time only
+        if len(types) > 1:
+            family = Annotated[family, Field(discriminator="type")]
+        self._event: TypeAdapter[Event] = TypeAdapter(family)
+        self._events: TypeAdapter[list[Event]] = TypeAdapter(list[family])
+        self._data = {name: TypeAdapter(cls.model_fields["data"].annotation) for name, cls in types.items()}
+
+    def decode(self, delivery: Delivery, now: datetime | None = None) -> list[Item]:
+        """The events of a message, each an Item; at least one. Sets the delivery's count of events."""
+        now = now or datetime.now(UTC)
+        try:
+            if len(delivery.body) > self._max_bytes:
+                raise TooLarge(f"the message has {len(delivery.body)} bytes; the limit is {self._max_bytes}")
+            content_type = delivery.content_type.partition(";")[0].strip().lower()
+            if content_type == BATCH:
+                items = self._array(delivery, now)
+                delivery.open_events = len(items)
+                return items
+            if content_type == STRUCTURED:
+                event = self._structured(delivery.body)
+            elif content_type in ("", BINARY):
+                event = self._binary(delivery)
+            else:
+                raise Undecodable(f"content type must be {STRUCTURED}, {BATCH} or {BINARY}")
+            self._window.check(event, now)
+        except EventError as error:
+            return [Item(delivery, None, error)]
+        return [Item(delivery, event)]
+
+    def _structured(self, body: bytes) -> Event:
+        try:
+            return _versioned(self._event.validate_json(body))
+        except ValidationError as error:
+            raise self._explain(error) from None
+
+    def _array(self, delivery: Delivery, now: datetime) -> list[Item]:
+        try:
+            events = self._events.validate_json(delivery.body)
+        except ValidationError:
+            return self._array_with_culprits(delivery, now)
+        self._check_count(len(events))
+        return [self._item(delivery, event, index, now) for index, event in enumerate(events)]
+
+    def _array_with_culprits(self, delivery: Delivery, now: datetime) -> list[Item]:
+        """One by one, so that a bad element costs only itself."""
+        try:
+            elements = from_json(delivery.body, allow_inf_nan=False)
+        except ValueError as error:
+            raise Undecodable(f"the body is not valid JSON: {str(error)[:120]}") from None
+        if not isinstance(elements, list):
+            raise Undecodable("a CloudEvents batch must be a JSON array of events")
+        self._check_count(len(elements))
+        items = []
+        for index, element in enumerate(elements):
+            raw = to_json(element)
+            try:
+                event = self._structured(raw)
+            except EventError as error:
+                items.append(Item(delivery, None, error, index, raw))
+            else:
+                items.append(self._item(delivery, event, index, now))
+        return items
+
+    def _item(self, delivery: Delivery, event: Event, index: int, now: datetime) -> Item:
+        try:
+            self._window.check(_versioned(event), now)
+        except EventError as error:
+            raw = event.model_dump_json(exclude_unset=True).encode()
+            return Item(delivery, None, error, index, raw)
+        return Item(delivery, event, None, index)
+
+    def _check_count(self, count: int) -> None:
+        if count == 0:
+            raise Undecodable("a CloudEvents batch must hold one event at least")
+        if count > self._max_events:
+            raise TooLarge(f"the array has {count} events; the limit is {self._max_events}")
+
+    def _binary(self, delivery: Delivery) -> Event:
+        attributes = _binary_attributes(delivery)
+        name = self._known_type(attributes["type"])
+        try:
+            data = self._data[name].validate_json(delivery.body)
+        except ValidationError as error:
+            raise self._explain(error, "data.") from None
+        try:
+            # Lax, because AMQP gives text where the model wants an instant; the data is validated already.
+            return self._types[name].model_validate({**attributes, "data": data}, strict=False)
+        except ValidationError as error:
+            raise self._explain(error) from None
+
+    def _known_type(self, name: object) -> str:
+        if not isinstance(name, str):
+            raise InvalidEvent("must be a string", field="type")
+        if name not in self._types:
+            raise UnknownType(f"{name[:100]!r} is not handled here; known: {self._known}", field="type")
+        return name
+
+    @property
+    def _known(self) -> str:
+        return ", ".join(sorted(self._types))
+
+    def _explain(self, error: ValidationError, prefix: str = "") -> EventError:
+        """The first thing that is wrong, by its path; never the value."""
+        details = error.errors(include_url=False, include_input=False)
+        kind, location = details[0]["type"], [str(part) for part in details[0]["loc"]]
+        if kind == "json_invalid":
+            return Undecodable(f"the body is not valid JSON: {details[0]['msg'][:120]}")
+        if kind == "union_tag_invalid" or (kind == "literal_error" and location == ["type"]):
+            tag = str(details[0].get("ctx", {}).get("tag", "the type"))[:100]
+            return UnknownType(f"{tag!r} is not handled here; known: {self._known}", field="type")
+        if kind == "union_tag_not_found":
+            return InvalidEvent("is missing", field="type")
+        if location and location[0] in self._types:
+            del location[0]  # the union names the member that it chose
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        return InvalidEvent(f"{details[0]['msg']}{more}"[:_MAX_MESSAGE], field=prefix + ".".join(location))
+
+
+def _versioned(event: Event) -> Event:
+    if "specversion" not in event.model_fields_set:
+        raise InvalidEvent('is missing; it must be "1.0"', field="specversion")
+    return event
+
+
+def _binary_attributes(delivery: Delivery) -> dict[str, Any]:
+    """CloudEvents attributes from AMQP: properties first, refined by `cloudEvents:` headers."""
+    attributes: dict[str, Any] = {
+        "id": delivery.message_id,
+        "type": delivery.type,
+        "source": delivery.app_id,
+        "time": delivery.timestamp,
+        "traceparent": delivery.headers.get("traceparent"),
+        "tracestate": delivery.headers.get("tracestate"),
+    }
+    for name in _ATTRIBUTES:
+        value = delivery.headers.get(f"cloudEvents:{name}", delivery.headers.get(f"cloudEvents_{name}"))
+        if value is not None:
+            attributes[name] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    missing = [name for name in ("id", "type", "source", "time") if attributes[name] is None]
+    if missing:
+        raise InvalidEvent(
+            "is missing: binary mode takes message_id, type, app_id and timestamp, or headers cloudEvents:*",
+            field=missing[0],
+        )
+    if isinstance(attributes["time"], str):
+        attributes["time"] = _instant(attributes["time"])
+    for name in ("traceparent", "tracestate"):
+        if not isinstance(attributes[name], str):
+            attributes[name] = None
+    return attributes
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidEvent("must be an RFC 3339 time with a zone", field="time") from None

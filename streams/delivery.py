@@ -1,0 +1,62 @@
+"""One AMQP message on its way through a process, in words of our own.
+
+The edge makes it from whatever the AMQP library delivers; nothing behind the edge knows that library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from schemas.envelope import Event
+from schemas.errors import EventError
+from streams.acks import AckTracker
+from streams.telemetry import MessageTrace
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A message, and how many of its events are still to be settled."""
+
+    body: bytes
+    content_type: str
+    headers: Mapping[str, Any]
+    message_id: str | None
+    type: str | None
+    timestamp: datetime | None
+    app_id: str | None
+    exchange: str
+    routing_key: str
+    tag: int
+    acks: AckTracker
+    received_ns: int
+    delivery_count: int = 0
+    open_events: int = 1
+    trace: MessageTrace | None = None
+    done: Callable[[Delivery], None] | None = None
+    """Called once, when the last event has settled."""
+
+    def settle(self) -> None:
+        """One event of this message is stored or quarantined."""
+        self.open_events -= 1
+        if self.open_events == 0:
+            self.acks.settled(self.tag)
+            if self.done is not None:
+                self.done(self)
+
+
+@dataclass(slots=True)
+class Item:
+    """One event of a delivery, or what was found instead of one."""
+
+    delivery: Delivery
+    event: Event | None
+    error: EventError | None = None
+    index: int = 0
+    """Position in the message's array."""
+    raw: bytes | None = None
+    """The part of the body that the error is about; None: the whole body."""
+    trace: MessageTrace | None = None
+    """The `process` span to be; None only in tests."""

@@ -1,0 +1,1 @@
+"""The demonstration: seven simulated agents, the whole service, and an independent check of the result."""

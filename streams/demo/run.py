@@ -1,0 +1,200 @@
+"""One run of the demonstration, from an empty stack to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import asyncpg
+from aio_pika.abc import AbstractConnection
+from rich.console import Console
+
+from schemas.errors import ConfigurationError
+from streams.demo import letters, report
+from streams.demo.faults import plan_faults
+from streams.demo.ledger import Ledger
+from streams.demo.observe import Observer
+from streams.demo.progress import Progress, Snapshot
+from streams.demo.publish import Publisher, PublishFailed, open_channel
+from streams.demo.readers import Known, Reads, read_along
+from streams.demo.report import Latency, Report
+from streams.demo.rest import NotAtRest, Rest
+from streams.demo.service import Service
+from streams.demo.simulator import AGENTS, ORCHESTRATOR, simulate
+from streams.demo.stored import Stored
+from streams.demo.traffic import Message, disturb, pack
+from streams.demo.verify import Verdict, verify
+from streams.processes import ProcessEnded
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+REFRESH_SECONDS = 0.25
+COUNT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is asked for. `rate`: events per second; `reads`: GETs per second; `rest`: seconds until
+    everything must have come to rest after the last event was sent."""
+
+    events: int = 20_000
+    seed: int = 1
+    rate: float = 2_000.0
+    reads: float = 200.0
+    rest: float = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The servers to use and the folder for ledger and logs."""
+
+    amqp: str
+    database: str
+    redis: str
+    folder: Path
+    queues: tuple[str, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"AMQP_URL": self.amqp, "DATABASE_URL": self.database, "REDIS_URL": self.redis}
+
+
+@dataclass(slots=True)
+class Run:
+    """The parts of one run while it lasts."""
+
+    options: Options
+    place: Place
+    console: Console
+    ledger: Ledger = field(init=False)
+    observer: Observer = field(default_factory=Observer)
+    known: Known = field(default_factory=Known)
+    reads: Reads = field(default_factory=Reads)
+    begun: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.ledger = Ledger(name, [f"urn:demo:{name}:{who}" for who in (*AGENTS, ORCHESTRATOR)])
+
+    async def perform(self) -> Report:
+        """Start the service, publish, wait, verify.
+
+        Raises:
+            StreamsError: it could not be set up.
+        """
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(Progress(self.console, Snapshot()))
+            progress.phase("starting worker, updater and read API")
+            service = await stack.enter_async_context(Service(self.place.environment, self.place.folder))
+            database = await stack.enter_async_context(connected(self.place.database))
+            broker = await stack.enter_async_context(await aio_pika.connect(self.place.amqp))
+            await self.observer.listen(await broker.channel())
+            rest = Rest(
+                database, broker, self.observer, self.ledger, self.place.queues, await letters.count(broker)
+            )
+            self.ledger.open(self.place.folder / "ledger.ndjson")
+            stack.callback(self.ledger.close)
+            publisher = Publisher(await open_channel(broker), self.ledger, self.options.rate)
+            progress.look = lambda snapshot: self._look(snapshot, publisher, rest)
+            problems = await self._stream(progress, publisher, rest, service)
+            progress.phase("verifying")
+            self.ledger.record_decided(self.observer.decided)
+            verdict = await verify(self.ledger, database, broker, service.api)
+            return await self._report(publisher, verdict, problems, Stored(database))
+
+    async def _stream(
+        self, progress: Progress, publisher: Publisher, rest: Rest, service: Service
+    ) -> list[str]:
+        """Publish everything while readers read; returns what went wrong."""
+        messages = self._plan(progress.snapshot)
+        progress.phase(f"seven agents publish {progress.snapshot.planned:,} events")
+        background = [
+            asyncio.create_task(
+                read_along(service.api, self.known, self.reads, rate=self.options.reads, seed=self.options.seed)
+            ),
+            asyncio.create_task(_every(REFRESH_SECONDS, progress.refresh)),
+            asyncio.create_task(_keep_looking(rest)),
+        ]
+        try:
+            await publisher.send_all(self._noted(messages, service))
+            for task in background[::2]:  # readers and counter; the display goes on
+                await _cancel(task)
+            progress.phase("waiting until everything is at rest")
+            await rest.wait(self.options.rest, service.group.check)
+        except (NotAtRest, PublishFailed, ProcessEnded) as error:
+            return [str(error)]
+        finally:
+            for task in background:
+                await _cancel(task)
+        return []
+
+    def _plan(self, snapshot: Snapshot) -> list[Message]:
+        options, run = self.options, self.ledger.run
+        start = datetime.now(UTC)
+        events = simulate(
+            run=run, seed=options.seed, start=start, rate=options.rate, events=options.events
+        )
+        faults = plan_faults(run=run, start=start, rate=options.rate, seed=options.seed)
+        rng = Random(options.seed)
+        messages = list(pack(disturb(events, faults, rng), rng))
+        snapshot.planned = sum(len(message.events) for message in messages)
+        return messages
+
+    def _noted(self, messages: list[Message], service: Service) -> Iterator[Message]:
+        """The same messages; on the way readers learn of what they may ask for."""
+        lists = {"task.created": ("task_id", self.known.tasks), "round.opened": ("round_id", self.known.rounds),
+                 "agent.registered": ("agent_id", self.known.agents)}  # fmt: skip
+        for number, message in enumerate(messages):
+            if number % 500 == 0:
+                service.group.check()
+            yield message
+            for planned in message.events:
+                if planned.reason is None and planned.event.type in lists:
+                    name, known = lists[planned.event.type]
+                    known.append(planned.event.data[name])
+
+    def _look(self, snapshot: Snapshot, publisher: Publisher, rest: Rest) -> None:
+        counts = publisher.counts
+        snapshot.sent, snapshot.confirmed = counts.sent, counts.confirmed
+        snapshot.stored, snapshot.refused = rest.stored, rest.refused
+        snapshot.applied = len(self.observer.applied)
+        snapshot.reads, snapshot.hit_ratio = sum(self.reads.statuses.values()), self.reads.hit_ratio
+        snapshot.latency = publisher.latency
+        if counts.started_at:
+            snapshot.rate = counts.confirmed / ((counts.ended_at or time.time()) - counts.started_at)
+
+    async def _report(
+        self, publisher: Publisher, verdict: Verdict, problems: list[str], stored: Stored
+    ) -> Report:
+        notes = []
+        committed = await stored.commit_times(self.ledger.sources)
+        if committed is None:
+            committed = {key: row.recorded_at.timestamp() for key, row in verdict.history}
+            notes.append("PostgreSQL does not track commit times; the start of each transaction stands in")
+        return Report(
+            ledger=self.ledger,
+            counts=publisher.counts,
+            verdict=verdict,
+            reads=self.reads,
+            committed=report.commit_latency(self.ledger, committed),
+            fresh=report.fresh_latency(self.ledger, verdict.history, self.observer),
+            confirmed=Latency.of(s.confirmed_at - s.published_at for s in self.ledger.good.values()),
+            batches=report.batches_of(verdict.history),
+            seconds=time.monotonic() - self.begun,
+            seed=self.options.seed,
+            folder=self.place.folder,
+            problems=problems,
+            notes=notes,
+        )

@@ -1,0 +1,145 @@
+"""The edge: FastStream subscribers on RabbitMQ, each with a channel of its own.
+
+FastStream gives the connection, the subscription and the AsyncAPI document. Per message it would also
+give a middleware stack, context scopes and dependency injection (100 µs); `BatchSubscriber` takes
+deliveries as aio-pika makes them and hands them on, unacknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Union
+
+import aiormq.exceptions
+import structlog
+from aio_pika import IncomingMessage
+from faststream import AckPolicy
+from faststream._internal.broker.registrator import Registrator
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.rabbit.subscriber.config import RabbitSubscriberConfig, RabbitSubscriberSpecificationConfig
+from faststream.rabbit.subscriber.specification import RabbitSubscriberSpecification
+from faststream.rabbit.subscriber.usecase import RabbitSubscriber
+
+from schemas.contract import Subscription
+from streams.acks import AckTracker
+from streams.delivery import Delivery
+
+log = structlog.get_logger(__name__)
+
+Accept = Callable[[Delivery], Awaitable[None]]
+
+
+class BatchSubscriber(RabbitSubscriber):
+    """A FastStream subscriber whose messages go to `accept`, and are settled by whoever accepted them."""
+
+    accept: Accept
+    _acks: AckTracker | None = None
+    _incarnation: object = None
+
+    async def consume(self, msg: IncomingMessage) -> None:
+        """One delivery. Called by aio-pika in a task of its own, in the order of delivery."""
+        channel = msg.channel
+        if channel is not self._incarnation:
+            # A reconnect made a new channel: its tags start at 1, the old ones mean nothing any more.
+            if self._acks is not None:
+                self._acks.closed = True
+            self._incarnation, self._acks = channel, AckTracker(_acknowledger(channel))
+        acks = self._acks
+        tag = msg.delivery_tag
+        assert acks is not None
+        assert tag is not None
+        acks.received(tag)
+        await self.accept(
+            Delivery(
+                body=msg.body,
+                content_type=msg.content_type or "",
+                headers=msg.headers,
+                message_id=msg.message_id,
+                type=msg.type,
+                timestamp=msg.timestamp,
+                app_id=msg.app_id,
+                exchange=msg.exchange or "",
+                routing_key=msg.routing_key or "",
+                tag=tag,
+                acks=acks,
+                received_ns=time.time_ns(),
+                delivery_count=_delivery_count(msg),
+            )
+        )
+
+    async def cancel(self) -> None:
+        """Stop deliveries; what was delivered stays ours until it is acknowledged or the channel closes."""
+        queue, tag = self._queue_obj, self._consumer_tag
+        if queue is not None and tag is not None and not queue.channel.is_closed:
+            self._consumer_tag = None
+            await queue.cancel(tag)
+
+    @property
+    def unacknowledged(self) -> int:
+        return len(self._acks) if self._acks is not None and not self._acks.closed else 0
+
+
+def subscribe(broker: RabbitBroker, subscription: Subscription, prefetch: int, accept: Accept) -> BatchSubscriber:
+    """Register a subscriber for a queue that exists already (see streams.topology)."""
+    config = broker.config
+    queue = RabbitQueue(subscription.queue, declare=False)
+    exchange = RabbitExchange(subscription.exchange, type=ExchangeType.TOPIC, declare=False)
+    calls: CallsCollection[Any] = CallsCollection()
+    subscriber = BatchSubscriber(
+        config=RabbitSubscriberConfig(
+            no_reply=True,
+            consume_args=None,
+            channel=Channel(prefetch_count=prefetch),
+            queue=queue,
+            exchange=exchange,
+            _ack_policy=AckPolicy.MANUAL,
+            _outer_config=config,  # type: ignore[arg-type]
+        ),
+        specification=RabbitSubscriberSpecification(
+            _outer_config=config,  # type: ignore[arg-type]
+            specification_config=RabbitSubscriberSpecificationConfig(
+                title_=subscription.queue,
+                description_=subscription.handler.__doc__,
+                include_in_schema=True,
+                queue=queue,
+                exchange=exchange,
+            ),
+            calls=calls,
+        ),
+        calls=calls,
+    )
+    subscriber.accept = accept
+    Registrator.subscriber(broker, subscriber)
+    subscriber.add_call(parser_=None, decoder_=None, dependencies_=())
+    subscriber(_documented(subscription))
+    return subscriber
+
+
+def _documented(subscription: Subscription) -> Callable[..., Awaitable[None]]:
+    """What FastStream documents and never calls: a function that takes the family's events."""
+
+    async def handle(event: Any) -> None:
+        raise AssertionError("deliveries go to BatchSubscriber.consume")
+
+    handle.__name__ = subscription.queue
+    handle.__doc__ = subscription.handler.__doc__
+    handle.__annotations__["event"] = Union[tuple(subscription.types.values())]  # noqa: UP007
+    return handle
+
+
+def _acknowledger(channel: Any) -> Callable[[int], Awaitable[None]]:
+    async def acknowledge(tag: int) -> None:
+        try:
+            await channel.basic_ack(tag, multiple=True, wait=False)
+        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
+            # The channel is gone; the broker delivers these again and de-duplication knows them.
+            log.info("acknowledgement lost with its channel", error=type(error).__name__)
+
+    return acknowledge
+
+
+def _delivery_count(msg: IncomingMessage) -> int:
+    count = msg.headers.get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0

@@ -1,0 +1,198 @@
+"""The hot path: a batch comes in, takes effect, is published, settles.
+
+Every event of a batch settles exactly once: stored, or confirmed in quarantine. An error rolls the
+whole batch back; `streams.outcome` says whose fault it is, and this module acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from schemas.contract import Subscription, Trigger
+from schemas.errors import EventError
+from streams.acks import AckTracker
+from streams.batcher import Closed
+from streams.delivery import Item
+from streams.health import Health
+from streams.outbox import Outbox
+from streams.outcome import Verdict, describe, judge, reason_for
+from streams.publisher import Publisher, PublishFailed
+from streams.quarantine import Quarantine
+from streams.stores import Applied, BatchStore
+from streams.telemetry import BatchTrace, Metrics, Tracing
+
+log = structlog.get_logger(__name__)
+
+_TRANSIENT_TRIES: Final = 8  # then the batch is bisected: something in it keeps losing
+_SAME_BUG: Final = 8  # events in a row that a handler fails on before the stream pauses
+_LONGEST_WAIT: Final = 5.0
+
+Repair = Callable[[BaseException, Sequence[Item]], Awaitable[bool]]
+
+
+class Pipeline:
+    """Runs the batches of one subscription; several at once, one per lane.
+
+    Args:
+        repair: called on an environment error before waiting; True when it repaired the cause.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        store: BatchStore,
+        publisher: Publisher,
+        outbox: Outbox | None,
+        quarantine: Quarantine,
+        health: Health,
+        tracing: Tracing,
+        metrics: Metrics,
+        repair: Repair | None = None,
+    ) -> None:
+        self._name = subscription.name
+        self._queue = subscription.queue
+        self._store = store
+        self._publisher = publisher
+        self._outbox = outbox
+        self._quarantine = quarantine
+        self._health = health
+        self._tracing = tracing
+        self._metrics = metrics
+        self._repair = repair
+        self._bugs_in_a_row = 0
+
+    async def run(self, closed: Closed[Item]) -> None:
+        """Store a batch, whatever it takes; returns when each of its events has settled."""
+        self._metrics.batch(self._queue, closed.trigger, len(closed.items))
+        good = []
+        for item in closed.items:
+            if item.error is None:
+                good.append(item)
+            else:
+                await self._refuse(item, item.error)
+        if good:
+            await self._store_all(good, closed.trigger)
+        else:
+            await self._acknowledge(closed.items)
+
+    async def _store_all(self, items: Sequence[Item], trigger: Trigger) -> None:
+        """Try until it is stored; when the events themselves are at fault, halve until they are found."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                await self._attempt(items, trigger)
+            except Exception as error:
+                verdict = judge(error)
+                if verdict is Verdict.TRANSIENT and tries < _TRANSIENT_TRIES:
+                    await self._back_off(error, tries)
+                elif verdict is Verdict.ENVIRONMENT:
+                    await self._pause(error, items, tries)
+                elif len(items) > 1:
+                    middle = len(items) // 2
+                    await self._store_all(items[:middle], Trigger.ALONE)
+                    await self._store_all(items[middle:], Trigger.ALONE)
+                    return
+                elif verdict is Verdict.DATA or self._is_one_of_a_kind():
+                    await self._refuse(items[0], error, tries)
+                    await self._acknowledge(items)
+                    return
+                else:
+                    await self._pause(error, items, tries)
+            else:
+                self._health.clear(self._queue)
+                self._metrics.paused(self._queue, False)
+                self._bugs_in_a_row = 0
+                return
+
+    async def _attempt(self, items: Sequence[Item], trigger: Trigger) -> None:
+        """Work, publish, settle."""
+        trace = self._tracing.batch(self._name, self._queue, [item.trace for item in items if item.trace])
+        started = time.perf_counter()
+        try:
+            applied = await self._store.apply(items, trigger, trace)
+        except BaseException as error:
+            trace.end(trigger=trigger, size=len(items), error=describe(error), decided=False)
+            raise
+        stored = time.perf_counter()
+        await self._publish(applied, trace)
+        published = time.perf_counter()
+        for item in items:
+            item.delivery.settle()
+        with trace.settle(len(items)):
+            await self._acknowledge(items)
+        trace.end(trigger=trigger, size=len(items), repeats=applied.repeats)
+        self._measure(items, applied, stored - started, published - stored, time.perf_counter() - published)
+
+    async def _publish(self, applied: Applied, trace: BatchTrace) -> None:
+        """Publish what the batch changed. What cannot be published now is in the outbox for later."""
+        try:
+            for message in applied.messages:
+                with trace.send(message.exchange, routing_key=message.routing_key) as step:
+                    await self._publisher.publish(message, step.inject({}))
+        except PublishFailed as error:
+            if not applied.in_outbox:
+                raise
+            log.warning("left to the outbox", queue=self._queue, error=str(error))
+        else:
+            if applied.in_outbox and self._outbox is not None:
+                self._outbox.published(applied.batch_id)
+
+    async def _acknowledge(self, items: Sequence[Item]) -> None:
+        trackers: dict[int, AckTracker] = {id(item.delivery.acks): item.delivery.acks for item in items}
+        for tracker in trackers.values():
+            await tracker.flush()
+
+    async def _refuse(self, item: Item, error: BaseException, attempts: int = 1) -> None:
+        """Quarantine one event: confirmed first, settled afterwards."""
+        reason = reason_for(error)
+        field = error.field if isinstance(error, EventError) else ""
+        tries = 0
+        while True:
+            try:
+                await self._quarantine.put(item, reason, describe(error), field=field, attempts=attempts)
+                break
+            except PublishFailed as failure:
+                tries += 1
+                await self._pause(failure, [item], tries)
+        self._health.clear(self._queue)
+        self._metrics.refused(self._queue, reason)
+        if item.trace is not None:
+            item.trace.fail(reason)
+            self._tracing.settle(item.trace)
+        log.warning("quarantined", queue=self._queue, reason=str(reason), field=field)
+        item.delivery.settle()
+
+    def _is_one_of_a_kind(self) -> bool:
+        """Whether a handler's failure is about this event; False once it fails on everything alike."""
+        self._bugs_in_a_row += 1
+        return self._bugs_in_a_row <= _SAME_BUG
+
+    async def _back_off(self, error: BaseException, tries: int) -> None:
+        self._metrics.retry(self._queue, describe(error))
+        await asyncio.sleep(min(_LONGEST_WAIT, 0.01 * 2**tries) * random.uniform(0.5, 1.5))
+
+    async def _pause(self, error: BaseException, items: Sequence[Item], tries: int) -> None:
+        """Not the events' fault: report not ready, wait, and let the caller try again. Meanwhile the
+        lane is held, so that prefetch stops the broker's deliveries."""
+        if self._repair is not None and await self._repair(error, items):
+            return
+        self._metrics.retry(self._queue, describe(error))
+        self._metrics.paused(self._queue, True)
+        self._health.trouble(self._queue, f"paused: {describe(error)}")
+        log.error("paused", queue=self._queue, error=describe(error), tries=tries)
+        await asyncio.sleep(min(_LONGEST_WAIT, 0.1 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.5))
+
+    def _measure(
+        self, items: Sequence[Item], applied: Applied, transaction: float, publish: float, settle: float
+    ) -> None:
+        metrics, queue = self._metrics, self._queue
+        metrics.stored(queue, len(items) - applied.repeats, applied.repeats)
+        metrics.stages(queue, transaction=transaction, publish=publish, settle=settle)
+        metrics.ages(queue, [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None])

@@ -1,0 +1,181 @@
+"""Settings: the only reader of the environment.
+
+`AMQP_URL`, `DATABASE_URL`, `REDIS_URL` and the standard `OTEL_*` variables carry no prefix; everything
+else is `STREAMS_<NAME>`. Secrets never show in a repr.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.contract import BatchPolicy
+from schemas.errors import ConfigurationError
+
+
+class Profile(StrEnum):
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolProfile:
+    """Connection pool and time limits of a profile, as the performance guide gives them (seconds)."""
+
+    max_size: int
+    min_size: int
+    idle: float
+    connect_timeout: float
+    statement_timeout: float
+    query_timeout: float
+
+
+_POOLS = {
+    Profile.DEVELOPMENT: PoolProfile(5, 2, 30, 5, 10, 30),
+    Profile.STAGING: PoolProfile(20, 5, 60, 5, 5, 20),
+    Profile.PRODUCTION: PoolProfile(50, 10, 120, 3, 3, 15),
+}
+
+DEFAULT_HANDLERS = ("handlers.tasks", "handlers.votes", "handlers.agents", "handlers.invalidations")
+
+
+class Settings(BaseSettings):
+    """What a process of ours is told by its environment; validated once, at start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMS_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
+
+    amqp_url: SecretStr | None = Field(None, validation_alias="AMQP_URL")
+    """RabbitMQ, amqp:// or amqps://. Without it `demo` and `run` start a private local stack."""
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """PostgreSQL 15 or newer, postgresql://; several hosts are allowed."""
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    """Redis 7 or Valkey, redis:// or rediss://."""
+
+    profile: Profile = Profile.DEVELOPMENT
+    """Pool sizes and time limits: development, staging or production."""
+    handlers: Annotated[tuple[str, ...], NoDecode] = DEFAULT_HANDLERS
+    """Modules whose `stream` is run, separated by commas; they may lie outside this project."""
+    migrations: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Further folders of SQL migrations, separated by commas, applied after our own."""
+
+    batch_size: int | None = Field(None, ge=1, le=10_000)
+    """Events per batch; unset: what each handler asks for."""
+    batch_linger_ms: float | None = Field(None, ge=0, le=10_000)
+    """Milliseconds the first event of a batch waits for company; unset: what each handler asks for."""
+    lanes: int | None = Field(None, ge=1, le=16)
+    """Transactions in flight for each queue; unset: what each handler asks for."""
+    prefetch: int = Field(2000, ge=1, le=65_535)
+    """Messages that the broker hands out for each queue before one is acknowledged."""
+    max_decoded_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of message bodies being worked on for each queue; more waits undecoded."""
+
+    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """A larger message is quarantined."""
+    max_events_per_message: int = Field(5_000, ge=1)
+    """A CloudEvents array with more events is quarantined."""
+    clock_skew_seconds: float = Field(300, ge=0, le=86_400)
+    """How far in the future an event may be dated."""
+    retention_days: int = Field(365, ge=31, le=36_500)
+    """How far in the past; also how long rows are kept."""
+
+    suspect_deliveries: int = Field(3, ge=1)
+    """A message delivered more often than this before is tried alone: it may be what kills workers."""
+    shutdown_seconds: float = Field(20, gt=0)
+    """How long a stop may take before what is unfinished is given back to the broker."""
+    outbox_grace_seconds: float = Field(1.5, gt=0)
+    """Age at which the sweeper takes an outbox row to be left behind."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(0, ge=0, le=65_535)
+    """Port of /livez, /readyz and /metrics (and of the read API); 0 picks a free one and prints it."""
+    api_open: bool = False
+    """Serve the read API without bearer tokens. For development only."""
+    log_level: str = "INFO"
+    log_json: bool = False
+    """One JSON object a line instead of readable text."""
+
+    @field_validator("handlers", "migrations", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment.
+
+        Raises:
+            ConfigurationError: one line for each variable that is wrong; values are not repeated.
+        """
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = [f"{_variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_input=False)]
+            raise ConfigurationError("; ".join(lines)) from None
+
+    @property
+    def pool(self) -> PoolProfile:
+        return _POOLS[self.profile]
+
+    @property
+    def retention(self) -> timedelta:
+        return timedelta(days=self.retention_days)
+
+    @property
+    def clock_skew(self) -> timedelta:
+        return timedelta(seconds=self.clock_skew_seconds)
+
+    @property
+    def migration_sources(self) -> list[Path]:
+        """Folders of migrations in the order they are applied."""
+        return [Path(str(resources.files("schemas") / "sql")), *self.migrations]
+
+    @property
+    def has_servers(self) -> bool:
+        """All three URLs are given: nothing is to be started."""
+        return bool(self.amqp_url and self.database_url and self.redis_url)
+
+    def batch_policy(self, asked: BatchPolicy) -> BatchPolicy:
+        """A handler's policy with the operator's overrides.
+
+        Raises:
+            ConfigurationError: prefetch could never fill the batches in flight, so that the size
+                trigger would never fire.
+        """
+        policy = BatchPolicy(
+            size=self.batch_size or asked.size,
+            linger=asked.linger if self.batch_linger_ms is None else self.batch_linger_ms / 1000,
+            bytes=asked.bytes,
+            lanes=self.lanes or asked.lanes,
+        )
+        if self.prefetch < policy.size * policy.lanes:
+            raise ConfigurationError(
+                f"STREAMS_PREFETCH={self.prefetch} is below batch size x lanes "
+                f"({policy.size} x {policy.lanes}): batches would never fill; "
+                f"raise it to {policy.size * policy.lanes} or lower STREAMS_BATCH_SIZE or STREAMS_LANES"
+            )
+        return policy
+
+
+def _variable(field: str) -> str:
+    return field.upper() if field.upper() in {"AMQP_URL", "DATABASE_URL", "REDIS_URL"} else f"STREAMS_{field.upper()}"
+
+
+def require(url: SecretStr | None, variable: str) -> str:
+    """The secret value of a URL.
+
+    Raises:
+        ConfigurationError: it is not set.
+    """
+    if url is None:
+        raise ConfigurationError(f"{variable} is not set; `streams run` and `streams demo` start local servers")
+    return url.get_secret_value()

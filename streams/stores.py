@@ -1,0 +1,170 @@
+"""Where a batch takes effect: one PostgreSQL transaction, or Redis.
+
+Both take the events of a batch and return what is to be published once the effect stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol
+from uuid import UUID
+
+from schemas.contract import Batch, CacheWriter, Changes, Subscription, Trigger
+from schemas.envelope import Event
+from schemas.ids import claim_key, uuid7
+from schemas.invalidations import AppliedData, CacheApplied, CacheInvalidated, InvalidatedData
+from streams import outbox
+from streams.delivery import Item
+from streams.publisher import Outgoing
+from streams.telemetry import BatchTrace
+
+if TYPE_CHECKING:
+    from streams.database import Connection, Database
+
+SOURCE: Final = "agent-streams"
+_NAMES_PER_EVENT: Final = 5_000  # keys or tags in one invalidation; the contract allows twice as many
+
+CLAIM = "SELECT key FROM claim_events($1::uuid[]) AS key"
+
+HISTORY_COLUMNS = ("time", "entity_id", "type", "source", "event_id", "batch_id", "trace_id", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A batch whose effect stands."""
+
+    batch_id: UUID
+    messages: Sequence[Outgoing] = ()
+    repeats: int = 0
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    in_outbox: bool = False
+    """The messages are stored, too: whoever crashes now loses nothing."""
+
+
+class BatchStore(Protocol):
+    """Applies a batch, all or nothing; raises what went wrong."""
+
+    async def apply(self, items: Sequence[Item], trigger: Trigger, trace: BatchTrace) -> Applied: ...
+
+
+class PostgresStore:
+    """De-duplication, state, history and outbox in one transaction."""
+
+    def __init__(self, database: Database, subscription: Subscription) -> None:
+        self._database = database
+        self._handler = subscription.handler
+
+    async def apply(self, items: Sequence[Item], trigger: Trigger, trace: BatchTrace) -> Applied:
+        events = [item.event for item in items if item.event is not None]
+        batch_id = uuid7()  # a new one for each attempt: an earlier commit's result may be unknown
+        async with self._database.transaction(trace.on_query) as tx:
+            repeats = await _claim(tx, events)
+            changes = await self._handler(Batch(batch_id, events, repeats, trigger), tx)
+            await _append_history(tx, items, repeats, batch_id, trace)
+            messages = _after_commit(batch_id, changes, trace)
+            if messages:
+                await outbox.insert(tx, batch_id, messages)
+        return Applied(batch_id, messages, len(repeats), in_outbox=bool(messages))
+
+
+class RedisStore:
+    """Idempotent updates of the caches, and a broadcast to in-process caches afterwards."""
+
+    def __init__(self, cache: CacheWriter, subscription: Subscription) -> None:
+        self._cache = cache
+        self._handler = subscription.handler
+
+    async def apply(self, items: Sequence[Item], trigger: Trigger, trace: BatchTrace) -> Applied:
+        events = [item.event for item in items if item.event is not None]
+        batch_id = uuid7()
+        with trace.redis("invalidate", batch=len(events)):
+            changes = await self._handler(Batch(batch_id, events, frozenset(), trigger), self._cache)
+        return Applied(batch_id, _broadcast(batch_id, changes, events))
+
+
+async def _claim(tx: Connection, events: Sequence[Event]) -> frozenset[int]:
+    """The positions of events that were seen before, in an earlier batch or earlier in this one."""
+    first: dict[UUID, int] = {}
+    repeats = set()
+    for position, event in enumerate(events):
+        if first.setdefault(claim_key(event.source, event.id), position) != position:
+            repeats.add(position)
+    fresh = {row["key"] for row in await tx.fetch(CLAIM, sorted(first))}
+    repeats.update(position for key, position in first.items() if key not in fresh)
+    return frozenset(repeats)
+
+
+async def _append_history(
+    tx: Connection, items: Sequence[Item], repeats: frozenset[int], batch_id: UUID, trace: BatchTrace
+) -> None:
+    started = time.time_ns()
+    records = [
+        (
+            event.time,
+            event.entity_id,
+            event.type,
+            event.source,
+            event.id,
+            batch_id,
+            item.trace.trace_id if item.trace else None,
+            event.data.model_dump_json(exclude_unset=True),
+        )
+        for position, item in enumerate(items)
+        if position not in repeats and (event := item.event) is not None
+    ]
+    if records:
+        await tx.copy_records_to_table("event_history", records=records, columns=HISTORY_COLUMNS)
+        trace.query("COPY event_history", started, time.time_ns())
+
+
+def _after_commit(batch_id: UUID, changes: Changes, trace: BatchTrace) -> list[Outgoing]:
+    """The batch's invalidations and derived events, as messages fixed to the byte."""
+    headers = {"traceparent": trace.traceparent} if trace.traceparent else {}
+    now = datetime.now(UTC)
+    messages = [
+        Outgoing.of(
+            CacheInvalidated(
+                specversion="1.0",
+                id=f"{batch_id}:{number}",
+                source=SOURCE,
+                time=now,
+                data=InvalidatedData(keys=keys, tags=tags),
+            ),
+            headers,
+        )
+        for number, (keys, tags) in enumerate(_chunks(changes))
+    ]
+    return messages + [Outgoing.of(event, headers) for event in changes.events]
+
+
+def _broadcast(batch_id: UUID, changes: Changes, events: Sequence[Event]) -> list[Outgoing]:
+    now = datetime.now(UTC)
+    causes = tuple(event.id for event in events)
+    return [
+        Outgoing.of(
+            CacheApplied(
+                specversion="1.0",
+                id=f"{batch_id}:{number}",
+                source=SOURCE,
+                time=now,
+                data=AppliedData(keys=keys, tags=tags, causes=causes),
+            )
+        )
+        for number, (keys, tags) in enumerate(_chunks(changes))
+    ]
+
+
+def _chunks(changes: Changes) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Keys and tags in pieces that one event may carry; nothing when nothing changed."""
+    keys, tags = _split(sorted(changes.keys)), _split(sorted(changes.tags))
+    for number in range(max(len(keys), len(tags))):
+        yield (keys[number] if number < len(keys) else ()), (tags[number] if number < len(tags) else ())
+
+
+def _split(names: Iterable[str]) -> list[tuple[str, ...]]:
+    iterator = iter(names)
+    return list(iter(lambda: tuple(islice(iterator, _NAMES_PER_EVENT)), ()))

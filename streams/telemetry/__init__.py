@@ -1,0 +1,36 @@
+"""Spans, metrics and logs: what an operator sees of every hop.
+
+    telemetry = Telemetry.from_environment("worker", link_limit=policy.size)
+
+    # one per delivery; for an array, one more per event that carries a traceparent of its own
+    message = telemetry.tracing.message(queue, traceparent=..., received_ns=time.time_ns(), ...)
+    event = telemetry.tracing.event(message, traceparent=...)
+
+    # one per attempt; a batch that was rolled back is traced again with the same messages
+    trace = telemetry.tracing.batch("tasks", queue, messages)
+    with connection.query_logger(trace.on_query): ...
+    with trace.send("invalidations", count) as step: headers = step.inject({})
+    with trace.settle(count): ...
+    trace.end(trigger="size", size=500, repeats=3)
+
+Nothing reaches the exporter before `end`. No global state: a process may hold several instances.
+"""
+
+from streams.telemetry.context import TraceContext, parse_traceparent
+from streams.telemetry.logs import configure_logging, log_context
+from streams.telemetry.metrics import Metrics
+from streams.telemetry.setup import Telemetry
+from streams.telemetry.spans import BatchTrace, MessageTrace, Step, Tracing
+
+__all__ = [
+    "BatchTrace",
+    "MessageTrace",
+    "Metrics",
+    "Step",
+    "Telemetry",
+    "TraceContext",
+    "Tracing",
+    "configure_logging",
+    "log_context",
+    "parse_traceparent",
+]

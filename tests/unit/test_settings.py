@@ -1,0 +1,44 @@
+"""Settings: read once, refused with the variable's name, secrets masked."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.contract import BatchPolicy
+from schemas.errors import ConfigurationError
+from streams.settings import Settings
+
+
+def test_a_prefetch_that_cannot_fill_the_batches_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMS_PREFETCH", "1000")
+    settings = Settings.load()
+    with pytest.raises(ConfigurationError, match="STREAMS_PREFETCH=1000 is below .* raise it to 1500"):
+        settings.batch_policy(BatchPolicy(size=500, lanes=3))
+    assert settings.batch_policy(BatchPolicy(size=300, lanes=3)).size == 300
+
+
+def test_operators_override_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMS_BATCH_SIZE", "50")
+    monkeypatch.setenv("STREAMS_BATCH_LINGER_MS", "5")
+    policy = Settings.load().batch_policy(BatchPolicy(size=500, linger=0.02, lanes=2))
+    assert (policy.size, policy.linger, policy.lanes) == (50, 0.005, 2)
+
+
+def test_errors_name_the_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMS_PREFETCH", "s3cret")
+    with pytest.raises(ConfigurationError, match="STREAMS_PREFETCH") as caught:
+        Settings.load()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AMQP_URL", "DATABASE_URL", "REDIS_URL"):
+        monkeypatch.setenv(name, "scheme://user:s3cret@host/")
+    settings = Settings.load()
+    assert settings.has_servers
+    assert "s3cret" not in repr(settings) + str(settings)
+
+
+def test_handlers_are_a_list_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMS_HANDLERS", "handlers.tasks, our.billing ,")
+    assert Settings.load().handlers == ("handlers.tasks", "our.billing")
