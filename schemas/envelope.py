@@ -82,7 +82,7 @@ def event_types(family: object) -> dict[str, type[Event]]:
     for member in members:
         if not (isinstance(member, type) and issubclass(member, Event)):
             raise TypeError(f"{member!r} is not an Event class")
-        literal = getattr(member.model_fields["type"].annotation, "__args__", ())
+        literal: tuple[str, ...] = getattr(member.model_fields["type"].annotation, "__args__", ())
         if len(literal) != 1:
             raise TypeError(f"{member.__name__}.type must be a Literal with one value")
         types[literal[0]] = member

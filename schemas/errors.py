@@ -1,15 +1,15 @@
 """Everything that can be wrong with an event, named by what its producer has to do about it.
 
-    StreamsError
-    ├── EventError             this event cannot be stored: quarantine it, its neighbours go on
-    │   ├── Undecodable        the bytes are not what the content type says
-    │   ├── UnknownType        no handler of this queue takes the event's type
-    │   ├── InvalidEvent       an attribute or a data field breaks the contract
-    │   ├── OutsideWindow      a date (the time, or one inside an id) lies where no partition may be
-    │   ├── TooLarge           a limit on bytes or on the number of events
-    │   └── Refused            a handler found the event impossible to apply
-    ├── RetryBatch             the batch lost a race: roll back and run it again, nobody is to blame
-    └── ConfigurationError     the process cannot start like this; the message says what to set
+StreamsError
+├── EventError             this event cannot be stored: quarantine it, its neighbours go on
+│   ├── Undecodable        the bytes are not what the content type says
+│   ├── UnknownType        no handler of this queue takes the event's type
+│   ├── InvalidEvent       an attribute or a data field breaks the contract
+│   ├── OutsideWindow      a date (the time, or one inside an id) lies where no partition may be
+│   ├── TooLarge           a limit on bytes or on the number of events
+│   └── Refused            a handler found the event impossible to apply
+├── RetryBatch             the batch lost a race: roll back and run it again, nobody is to blame
+└── ConfigurationError     the process cannot start like this; the message says what to set
 """
 
 from __future__ import annotations

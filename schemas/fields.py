@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, PlainSerializer, StringConstraints
 
 MAX_JSON_DEPTH = 32
 _NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has no NUL (22021)
@@ -52,6 +52,8 @@ def check_json(value: Any, depth: int = 0) -> Any:
                 raise ValueError(f"must not nest deeper than {MAX_JSON_DEPTH} levels")
             for item in value:
                 check_json(item, depth + 1)
+        case _:
+            pass  # true, false, null
     return value
 
 
@@ -74,8 +76,21 @@ DatedId = Annotated[UUID, AfterValidator(_is_uuid7)]
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-Weight = Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6, allow_inf_nan=False)]
+
+def json_number(value: Decimal) -> int | float | str:
+    """A decimal for JSON: a number, or text where a double would round it."""
+    if value == value.to_integral_value():
+        return int(value)
+    return float(value) if Decimal(repr(float(value))) == value else str(value)
+
+
+_AsNumber = PlainSerializer(json_number, return_type=int | float | str, when_used="json")
+
+Weight = Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6, allow_inf_nan=False), _AsNumber]
 """A vote's weight or a quorum: decimal, since sums of binary fractions depend on their order."""
+
+TotalWeight = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6, allow_inf_nan=False), _AsNumber]
+"""A sum of weights."""
 
 Instant = AwareDatetime
 """A point in time with a zone, to the microsecond."""

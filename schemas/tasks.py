@@ -102,4 +102,6 @@ class TaskCancelled(TaskEventBase):
     data: CancelledData
 
 
-TaskEvent = TaskCreated | TaskAssigned | TaskStarted | TaskProgressed | TaskFailed | TaskCompleted | TaskCancelled
+TaskEvent = (
+    TaskCreated | TaskAssigned | TaskStarted | TaskProgressed | TaskFailed | TaskCompleted | TaskCancelled
+)

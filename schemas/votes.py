@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
 from schemas.envelope import Data, Event
-from schemas.fields import DatedId, Fraction, Instant, Name, Text, Weight
+from schemas.fields import DatedId, Fraction, Instant, Name, Text, TotalWeight, Weight
 
 
 def _distinct(options: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,7 +38,7 @@ class OpenedData(RoundData):
 class CastData(RoundData):
     agent_id: UUID
     choice: Name
-    weight: Weight = Field(default=1, validate_default=True)  # type: ignore[assignment]
+    weight: Weight = Decimal(1)
     confidence: Fraction | None = None
     rationale: Text | None = None
 
@@ -52,7 +53,8 @@ class ClosedData(RoundData):
 
 class DecidedData(RoundData):
     choice: Name
-    tally: dict[str, Weight]
+    tally: dict[str, TotalWeight]
+    """The weight of each option, zero included."""
     votes: Annotated[int, Field(ge=0)]
     decided_at: Instant
 

@@ -37,7 +37,7 @@ from streams.quarantine import Quarantine
 from streams.settings import Settings, require
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.telemetry import Telemetry
-from streams.topology import Topology
+from streams.topology import INVALIDATIONS, Topology
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +65,14 @@ def load_subscriptions(modules: Sequence[str]) -> list[Subscription]:
     return subscriptions
 
 
+def _require_updater(subscriptions: Sequence[Subscription]) -> None:
+    """Invalidations that no queue takes would stay in the outbox for ever."""
+    if not any(s.exchange == INVALIDATIONS and s.store is Store.REDIS for s in subscriptions):
+        raise ConfigurationError(
+            "no updater takes the exchange 'invalidations': add handlers.invalidations to STREAMS_HANDLERS"
+        )
+
+
 class Service:
     """A worker (`Store.POSTGRES`) or an updater (`Store.REDIS`): from its settings to its end.
 
@@ -75,6 +83,7 @@ class Service:
     def __init__(self, settings: Settings, role: Store) -> None:
         self._settings = settings
         self._everything = load_subscriptions(settings.handlers)
+        _require_updater(self._everything)
         self._subscriptions = [s for s in self._everything if s.store is role]
         self._policies = {s.queue: settings.batch_policy(s.batch) for s in self._subscriptions}
         name = self.name = "worker" if role is Store.POSTGRES else "updater"
@@ -97,7 +106,7 @@ class Service:
             self.health, self._telemetry.metrics, settings.http_host, settings.http_port, self._refresh
         )
         self._subscribers: dict[str, BatchSubscriber] = {}
-        self._intakes: dict[str, Intake] = {}
+        self.intakes: dict[str, Intake] = {}
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Start, serve until SIGTERM, SIGINT or `stop`, drain, close."""
@@ -143,6 +152,8 @@ class Service:
 
     def _build(self, subscription: Subscription) -> None:
         settings, telemetry = self._settings, self._telemetry
+        metrics = telemetry.metrics.queue(subscription.queue)
+        cached = telemetry.metrics.event_age_at_cache.observe
         pipeline = Pipeline(
             subscription,
             self._store(subscription),
@@ -151,7 +162,8 @@ class Service:
             Quarantine(self._publisher, subscription.queue),
             self.health,
             telemetry.tracing,
-            telemetry.metrics,
+            metrics,
+            metrics.committed if subscription.store is Store.POSTGRES else cached,
             repair=self._repair,
         )
         decoder = Decoder(
@@ -160,13 +172,13 @@ class Service:
             max_bytes=settings.max_message_bytes,
             max_events=settings.max_events_per_message,
         )
-        intake = self._intakes[subscription.queue] = Intake(
+        intake = self.intakes[subscription.queue] = Intake(
             subscription.queue,
             self._policies[subscription.queue],
             decoder,
             pipeline.run,
             telemetry.tracing,
-            telemetry.metrics,
+            metrics,
             max_bytes=settings.max_decoded_bytes,
             suspect_after=settings.suspect_deliveries,
             echoes=frozenset(subscription.publishes),
@@ -198,7 +210,7 @@ class Service:
     def _start_lanes(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         return [
             group.create_task(intake.lane(), name=f"{queue} lane {number}")
-            for queue, intake in self._intakes.items()
+            for queue, intake in self.intakes.items()
             for number in range(self._policies[queue].lanes)
         ]
 
@@ -229,7 +241,7 @@ class Service:
         log.info("stopping", role=self.name)
         for subscriber in self._subscribers.values():
             await subscriber.cancel()
-        for intake in self._intakes.values():
+        for intake in self.intakes.values():
             intake.drain()
         if lanes:
             _, unfinished = await asyncio.wait(lanes, timeout=self._settings.shutdown_seconds)
@@ -237,7 +249,7 @@ class Service:
                 lane.cancel()  # its transaction rolls back; the broker delivers these events again
         returned = {queue: s.unacknowledged for queue, s in self._subscribers.items()}
         for queue, count in returned.items():
-            self._telemetry.metrics.returned(queue, count)
+            self._telemetry.metrics.queue(queue).returned.inc(count)
         log.info("drained", role=self.name, returned=sum(returned.values()))
 
     async def _close(self) -> None:
@@ -273,11 +285,13 @@ class Service:
     async def _refresh(self) -> None:
         """Gauges that are read when somebody looks."""
         metrics = self._telemetry.metrics
-        for queue, intake in self._intakes.items():
-            metrics.in_flight(queue, intake.waiting + intake.running, intake.decoded_bytes)
+        for queue, intake in self.intakes.items():
+            metrics.queue(queue).in_flight.set(intake.waiting + intake.running)
         if self._database is not None and self._outbox is not None:
             try:
-                metrics.pool(self._database.pool)
+                pool = self._database.pool
+                metrics.db_pool_size.set(pool.get_size())
+                metrics.db_pool_idle.set(pool.get_idle_size())
                 await self._outbox.pending()
             except _UNREACHABLE:
                 log.warning("metrics without the database's part")
@@ -295,4 +309,3 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
     return stop
-

@@ -105,4 +105,3 @@ def tls_for(dsn: str) -> ssl.SSLContext | bool | None:
     if mode in ("require", "prefer", "allow"):
         return ssl.create_default_context()
     return False
-

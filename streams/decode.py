@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Union, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -50,7 +50,9 @@ class Window:
                 try:
                     self._inside(dated(value), f"data.{name}", now)
                 except (OverflowError, ValueError):
-                    raise OutsideWindow("is a UUIDv7 dated past the year 9999", field=f"data.{name}") from None
+                    raise OutsideWindow(
+                        "is a UUIDv7 dated past the year 9999", field=f"data.{name}"
+                    ) from None
 
     def _inside(self, value: datetime, field: str, now: datetime) -> None:
         if value > now + self._skew:
@@ -83,7 +85,9 @@ class Decoder:
             family = Annotated[family, Field(discriminator="type")]
         self._event: TypeAdapter[Event] = TypeAdapter(family)
         self._events: TypeAdapter[list[Event]] = TypeAdapter(list[family])
-        self._data = {name: TypeAdapter(cls.model_fields["data"].annotation) for name, cls in types.items()}
+        self._data: dict[str, TypeAdapter[Any]] = {
+            name: TypeAdapter(cast("Any", cls.model_fields["data"].annotation)) for name, cls in types.items()
+        }
 
     def decode(self, delivery: Delivery, now: datetime | None = None) -> list[Item]:
         """The events of a message, each an Item; at least one. Sets the delivery's count of events."""

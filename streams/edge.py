@@ -81,7 +81,9 @@ class BatchSubscriber(RabbitSubscriber):
         return len(self._acks) if self._acks is not None and not self._acks.closed else 0
 
 
-def subscribe(broker: RabbitBroker, subscription: Subscription, prefetch: int, accept: Accept) -> BatchSubscriber:
+def subscribe(
+    broker: RabbitBroker, subscription: Subscription, prefetch: int, accept: Accept
+) -> BatchSubscriber:
     """Register a subscriber for a queue that exists already (see streams.topology)."""
     config = broker.config
     queue = RabbitQueue(subscription.queue, declare=False)

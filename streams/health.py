@@ -65,7 +65,7 @@ class HealthServer:
         await self._server.serve()
 
     def stop(self) -> None:
-        self._server.stop()
+        self._server.stop()  # type: ignore[no-untyped-call]
 
     async def _app(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
         if scope["type"] != "http":
@@ -87,6 +87,8 @@ class HealthServer:
                 await self._refresh()
                 body, content_type = self._metrics.render()
                 return 200, content_type, body
+            case _:
+                pass
         return 404, "application/problem+json", b'{"title":"Not Found","status":404}'
 
 

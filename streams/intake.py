@@ -7,6 +7,7 @@ each runs one batch at a time, so `policy.lanes` transactions are in flight at m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +15,7 @@ from schemas.contract import BatchPolicy
 from streams.batcher import Batcher, Closed
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
-from streams.telemetry import Metrics, Tracing
+from streams.telemetry import QueueMetrics, Tracing
 
 Clock = Callable[[], float]
 
@@ -79,7 +80,7 @@ class Intake:
         decoder: Decoder,
         run: Callable[[Closed[Item]], Awaitable[None]],
         tracing: Tracing,
-        metrics: Metrics,
+        metrics: QueueMetrics,
         *,
         max_bytes: int,
         suspect_after: int,
@@ -117,7 +118,7 @@ class Intake:
         delivery.done = self._give_back
         items = self._decoder.decode(delivery)
         self._trace(delivery, items)
-        self._metrics.received(self._queue, delivery.delivery_count)
+        self._count(delivery, size)
         now = asyncio.get_running_loop().time()
         share = size // len(items)
         for item in items:
@@ -143,6 +144,12 @@ class Intake:
         self._batcher.flushing = True
         while self._idle:
             self._wake_one()
+
+    def _count(self, delivery: Delivery, size: int) -> None:
+        self._metrics.received.inc()
+        self._metrics.decoded_bytes.inc(size)
+        if delivery.delivery_count:
+            self._metrics.redelivered.inc()
 
     def _give_back(self, delivery: Delivery) -> None:
         self._budget.give_back(len(delivery.body))
@@ -176,6 +183,7 @@ class Intake:
             closed = self._batcher.take(loop.time())
             if closed is not None:
                 self._wake(loop.time())
+                self._metrics.wait.observe((time.time_ns() - closed.items[0].delivery.received_ns) / 1e9)
                 return closed
             if self._batcher.flushing:
                 return None

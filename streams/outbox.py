@@ -76,7 +76,13 @@ class Outbox:
     """
 
     def __init__(
-        self, database: Database, publisher: Publisher, metrics: Metrics, *, grace: float, interval: float = 0.5
+        self,
+        database: Database,
+        publisher: Publisher,
+        metrics: Metrics,
+        *,
+        grace: float,
+        interval: float = 0.5,
     ) -> None:
         self._database = database
         self._publisher = publisher
@@ -130,4 +136,3 @@ class Outbox:
         count: int = await self._database.pool.fetchval(COUNT)
         self._metrics.outbox_pending.set(count)
         return count
-

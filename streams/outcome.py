@@ -1,9 +1,9 @@
 """From an error to what is done about it: one pure table.
 
-    TRANSIENT    roll back, wait a little, run the same batch again
-    ENVIRONMENT  nothing is wrong with the events: pause, wait for the world to be repaired, resume
-    DATA         an event is to blame: bisect, quarantine the culprit
-    UNKNOWN      a handler's bug, most likely: bisect too, but pause when everything fails alike
+TRANSIENT    roll back, wait a little, run the same batch again
+ENVIRONMENT  nothing is wrong with the events: pause, wait for the world to be repaired, resume
+DATA         an event is to blame: bisect, quarantine the culprit
+UNKNOWN      a handler's bug, most likely: bisect too, but pause when everything fails alike
 """
 
 from __future__ import annotations

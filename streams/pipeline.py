@@ -25,7 +25,7 @@ from streams.outcome import Verdict, describe, judge, reason_for
 from streams.publisher import Publisher, PublishFailed
 from streams.quarantine import Quarantine
 from streams.stores import Applied, BatchStore
-from streams.telemetry import BatchTrace, Metrics, Tracing
+from streams.telemetry import BatchTrace, QueueMetrics, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,7 @@ class Pipeline:
     """Runs the batches of one subscription; several at once, one per lane.
 
     Args:
+        observe_ages: takes the ages of a batch's events in seconds once its effect stands.
         repair: called on an environment error before waiting; True when it repaired the cause.
     """
 
@@ -52,7 +53,8 @@ class Pipeline:
         quarantine: Quarantine,
         health: Health,
         tracing: Tracing,
-        metrics: Metrics,
+        metrics: QueueMetrics,
+        observe_ages: Callable[[list[float]], None],
         repair: Repair | None = None,
     ) -> None:
         self._name = subscription.name
@@ -64,12 +66,13 @@ class Pipeline:
         self._health = health
         self._tracing = tracing
         self._metrics = metrics
+        self._observe_ages = observe_ages
         self._repair = repair
         self._bugs_in_a_row = 0
 
     async def run(self, closed: Closed[Item]) -> None:
         """Store a batch, whatever it takes; returns when each of its events has settled."""
-        self._metrics.batch(self._queue, closed.trigger, len(closed.items))
+        self._metrics.batch(closed.trigger, len(closed.items))
         good = []
         for item in closed.items:
             if item.error is None:
@@ -107,7 +110,7 @@ class Pipeline:
                     await self._pause(error, items, tries)
             else:
                 self._health.clear(self._queue)
-                self._metrics.paused(self._queue, False)
+                self._metrics.paused.set(0)
                 self._bugs_in_a_row = 0
                 return
 
@@ -162,7 +165,7 @@ class Pipeline:
                 tries += 1
                 await self._pause(failure, [item], tries)
         self._health.clear(self._queue)
-        self._metrics.refused(self._queue, reason)
+        self._metrics.quarantined(reason)
         if item.trace is not None:
             item.trace.fail(reason)
             self._tracing.settle(item.trace)
@@ -175,7 +178,7 @@ class Pipeline:
         return self._bugs_in_a_row <= _SAME_BUG
 
     async def _back_off(self, error: BaseException, tries: int) -> None:
-        self._metrics.retry(self._queue, describe(error))
+        self._metrics.retried(judge(error))
         await asyncio.sleep(min(_LONGEST_WAIT, 0.01 * 2**tries) * random.uniform(0.5, 1.5))
 
     async def _pause(self, error: BaseException, items: Sequence[Item], tries: int) -> None:
@@ -183,8 +186,8 @@ class Pipeline:
         lane is held, so that prefetch stops the broker's deliveries."""
         if self._repair is not None and await self._repair(error, items):
             return
-        self._metrics.retry(self._queue, describe(error))
-        self._metrics.paused(self._queue, True)
+        self._metrics.retried(judge(error))
+        self._metrics.paused.set(1)
         self._health.trouble(self._queue, f"paused: {describe(error)}")
         log.error("paused", queue=self._queue, error=describe(error), tries=tries)
         await asyncio.sleep(min(_LONGEST_WAIT, 0.1 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.5))
@@ -192,7 +195,12 @@ class Pipeline:
     def _measure(
         self, items: Sequence[Item], applied: Applied, transaction: float, publish: float, settle: float
     ) -> None:
-        metrics, queue = self._metrics, self._queue
-        metrics.stored(queue, len(items) - applied.repeats, applied.repeats)
-        metrics.stages(queue, transaction=transaction, publish=publish, settle=settle)
-        metrics.ages(queue, [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None])
+        metrics = self._metrics
+        metrics.stored.inc(len(items) - applied.repeats)
+        metrics.repeats.inc(applied.repeats)
+        metrics.transaction.observe(transaction)
+        metrics.publish.observe(publish)
+        metrics.settle.observe(settle)
+        self._observe_ages(
+            [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None]
+        )

@@ -105,10 +105,9 @@ class ProcessGroup:
         self.children.clear()
 
     async def _end(self, child: Child) -> None:
-        deadline = asyncio.get_running_loop().time() + self.stop_seconds
         try:
-            while child.process.poll() is None and asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(child.process.wait, self.stop_seconds)
         finally:
             # Also what the child itself started: its session is one process group.
             with contextlib.suppress(ProcessLookupError):

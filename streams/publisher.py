@@ -108,7 +108,9 @@ class Publisher:
             message.mandatory,
         )
 
-    async def _send(self, message: aio_pika.Message, exchange: str, routing_key: str, mandatory: bool) -> None:
+    async def _send(
+        self, message: aio_pika.Message, exchange: str, routing_key: str, mandatory: bool
+    ) -> None:
         try:
             target = self._exchanges.get(exchange)
             if target is None:

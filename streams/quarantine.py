@@ -28,7 +28,9 @@ class Quarantine:
         self._publisher = publisher
         self._queue = queue
 
-    async def put(self, item: Item, reason: Reason, message: str, *, field: str = "", attempts: int = 1) -> None:
+    async def put(
+        self, item: Item, reason: Reason, message: str, *, field: str = "", attempts: int = 1
+    ) -> None:
         """Publish a letter and wait for its confirm.
 
         Raises:
@@ -36,7 +38,9 @@ class Quarantine:
         """
         await self._publisher.publish(self.letter(item, reason, message, field=field, attempts=attempts))
 
-    def letter(self, item: Item, reason: Reason, message: str, *, field: str = "", attempts: int = 1) -> Outgoing:
+    def letter(
+        self, item: Item, reason: Reason, message: str, *, field: str = "", attempts: int = 1
+    ) -> Outgoing:
         """The dead letter of one event: the payload as received, the reason in the headers."""
         delivery = item.delivery
         content_type = STRUCTURED if item.raw is not None else delivery.content_type

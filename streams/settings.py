@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     """What a process of ours is told by its environment; validated once, at start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMS_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+        env_prefix="STREAMS_", frozen=True, extra="ignore", populate_by_name=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True
     )
 
     amqp_url: SecretStr | None = Field(None, validation_alias="AMQP_URL")
@@ -96,18 +98,22 @@ class Settings(BaseSettings):
     """Age at which the sweeper takes an outbox row to be left behind."""
 
     http_host: str = "127.0.0.1"
+    """Address that /livez, /readyz, /metrics and the read API listen on."""
     http_port: int = Field(0, ge=0, le=65_535)
     """Port of /livez, /readyz and /metrics (and of the read API); 0 picks a free one and prints it."""
     api_open: bool = False
     """Serve the read API without bearer tokens. For development only."""
     log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = False
     """One JSON object a line instead of readable text."""
 
     @field_validator("handlers", "migrations", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -121,6 +127,18 @@ class Settings(BaseSettings):
         except ValidationError as error:
             lines = [f"{_variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_input=False)]
             raise ConfigurationError("; ".join(lines)) from None
+
+    @classmethod
+    def table(cls) -> list[tuple[str, str, str]]:
+        """(variable, default, meaning) of each setting, for the README and the command line's help."""
+        rows = []
+        for name, field in cls.model_fields.items():
+            default = field.default
+            if isinstance(default, tuple):
+                default = ",".join(str(item) for item in default)
+            shown = "" if default is None else str(int(default) if isinstance(default, bool) else default)
+            rows.append((_variable(name), shown, " ".join((field.description or "").split())))
+        return rows
 
     @property
     def pool(self) -> PoolProfile:
@@ -167,7 +185,8 @@ class Settings(BaseSettings):
 
 
 def _variable(field: str) -> str:
-    return field.upper() if field.upper() in {"AMQP_URL", "DATABASE_URL", "REDIS_URL"} else f"STREAMS_{field.upper()}"
+    name = field.upper()
+    return name if name in {"AMQP_URL", "DATABASE_URL", "REDIS_URL"} else f"STREAMS_{name}"
 
 
 def require(url: SecretStr | None, variable: str) -> str:
@@ -177,5 +196,7 @@ def require(url: SecretStr | None, variable: str) -> str:
         ConfigurationError: it is not set.
     """
     if url is None:
-        raise ConfigurationError(f"{variable} is not set; `streams run` and `streams demo` start local servers")
+        raise ConfigurationError(
+            f"{variable} is not set (`streams run` and `streams demo` start local servers where none is given)"
+        )
     return url.get_secret_value()

@@ -29,7 +29,10 @@ BEGIN
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     IF to_regrole('streams_migrator') IS NOT NULL THEN
         GRANT USAGE, CREATE ON SCHEMA public TO streams_migrator;
-        IF NOT pg_has_role(current_user, 'streams_migrator', 'MEMBER') THEN
+        -- From 16 on a role's creator is a member who may not become it, unless it is granted again.
+        IF NOT pg_has_role(current_user, 'streams_migrator',
+                           CASE WHEN current_setting('server_version_num')::integer >= 160000
+                                THEN 'SET' ELSE 'MEMBER' END) THEN
             EXECUTE format('GRANT streams_migrator TO %I', current_user);
         END IF;
     END IF;

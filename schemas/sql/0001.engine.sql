@@ -96,14 +96,12 @@ $$;
 -- transaction lives longer than 30 minutes.
 --
 -- Keys are inserted in ascending order, windows too: one lock order for all, hence no deadlocks.
--- The lookup is pinned to the index: a plan that was cached when the window before was empty would read all
--- of it once it holds millions of keys. (A scan that is switched off is costed high enough to set off JIT
--- compilation, 50 ms for a statement of 2 ms: off, too.)
+-- The lookup is a scalar subquery, which is never made a join: a plan that was cached when the window before was
+-- empty would compare each key with all of its rows once it holds millions (4 s instead of 2 ms at 100,000). For
+-- the same reason no sequential scans; and no JIT, which what is switched off is costed high enough to set off.
 CREATE FUNCTION claim_events_at(keys uuid[], at timestamptz) RETURNS SETOF uuid
 LANGUAGE plpgsql ROWS 500
 SET search_path = pg_catalog, public, pg_temp
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET enable_seqscan = off
 SET jit = off
 AS $$
@@ -120,7 +118,7 @@ BEGIN
     )
     SELECT array_agg(claimed.key) INTO fresh
     FROM claimed
-    WHERE NOT EXISTS (SELECT FROM event_claims AS p WHERE p.window_no = older - 1 AND p.key = claimed.key);
+    WHERE (SELECT p.key FROM event_claims AS p WHERE p.window_no = older - 1 AND p.key = claimed.key) IS NULL;
 
     IF newer = older THEN
         RETURN QUERY SELECT unnest(fresh);

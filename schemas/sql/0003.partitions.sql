@@ -63,8 +63,34 @@ AS $$
     ) AS bound
 $$;
 
+-- What was detached of tables whose expired partitions are to be dropped, by name: left there by a process that
+-- ended between the two.
+CREATE FUNCTION list_detached()
+RETURNS TABLE (table_name text, partition_name text, starts timestamptz, ends timestamptz)
+LANGUAGE sql STABLE
+SET timezone = 'UTC'
+SET jit = off
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+    SELECT t.table_name, c.relname::text, began.at, period_start(t.kind, began.at, 1)
+    FROM partitioned_tables t
+    CROSS JOIN storage_settings s
+    JOIN pg_class c ON c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
+                   AND starts_with(c.relname, t.table_name)
+    CROSS JOIN LATERAL regexp_match(
+        substr(c.relname, length(t.table_name) + 1),
+        CASE t.kind WHEN 'month' THEN '^_(\d{4}_(?:0[1-9]|1[0-2]))$' ELSE '^_w(\d{1,6})$' END
+    ) AS m
+    CROSS JOIN LATERAL (
+        SELECT CASE t.kind WHEN 'month' THEN to_date(m[1], 'YYYY_MM')::timestamptz
+                           ELSE to_timestamp(m[1]::float8 * 86400 * s.dedup_window_days) END AS at
+    ) AS began
+    WHERE t.drop_expired AND m IS NOT NULL
+$$;
+
 -- All partitions that exist or should, with their state: present, missing (the period before the current
--- one, the current one and `ahead` more), expired (past retention), or detaching (a detach was interrupted).
+-- one, the current one and `ahead` more), expired (past retention), detaching (a detach was interrupted), or
+-- detached (expired, and still to be dropped).
 CREATE FUNCTION partition_plan(at timestamptz DEFAULT now())
 RETURNS TABLE (table_name text, partition_name text, starts timestamptz, ends timestamptz, state text,
                drop_expired boolean, owned boolean)
@@ -92,6 +118,10 @@ AS $$
         FROM wanted w
         WHERE NOT EXISTS (SELECT FROM attached a
                           WHERE a.table_name = w.table_name AND a.starts < w.ends AND a.ends > w.starts)
+        UNION ALL
+        SELECT d.table_name, d.partition_name, d.starts, d.ends, 'detached'
+        FROM list_detached() d JOIN kept k USING (table_name)
+        WHERE d.ends <= k.since
     )
     SELECT l.*, t.drop_expired, pg_has_role(c.relowner, 'USAGE')
     FROM listed l
@@ -145,6 +175,7 @@ DECLARE
     period_from timestamptz;
     period_to timestamptz;
     partition_name text;
+    parent_owner name;
     lower_bound text;
     upper_bound text;
 BEGIN
@@ -165,6 +196,12 @@ BEGIN
         EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL) %s',
                        partition_name, registered.table_name,
                        CASE WHEN registered.storage <> '' THEN format('WITH (%s)', registered.storage) END);
+        -- A superuser may be at work here, but create_partitions() and repairs go on as the table's owner.
+        SELECT pg_get_userbyid(c.relowner) INTO parent_owner
+        FROM pg_class c WHERE c.oid = to_regclass(format('public.%I', registered.table_name));
+        IF parent_owner <> current_user THEN
+            EXECUTE format('ALTER TABLE public.%I OWNER TO %I', partition_name, parent_owner);
+        END IF;
     END IF;
     IF registered.kind = 'month' THEN
         lower_bound := quote_literal(period_from);
@@ -199,8 +236,8 @@ AS $$ SELECT create_partitions_at(now()) $$;
 REVOKE ALL ON FUNCTION create_partitions() FROM PUBLIC;
 
 -- Close a hole that a write fell into; returns the names of what was made. The writers' one way to a
--- partition of a chosen date, so it refuses every date that no accepted event can have. For a window the
--- neighbours are made as well: near a rotation two of them are written.
+-- partition of a chosen date, so it refuses every date that no accepted event can have. Windows go by the
+-- server's clock whatever `at` says; their neighbours are made as well, since near a rotation two are written.
 CREATE FUNCTION repair_partition(table_name text, at timestamptz) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER
 SET jit = off
@@ -210,12 +247,19 @@ DECLARE
     registered partitioned_tables;
     oldest timestamptz;
     newest timestamptz;
-    reach integer;
 BEGIN
     SELECT t.* INTO registered FROM partitioned_tables t WHERE t.table_name = repair_partition.table_name;
     IF NOT FOUND THEN
         RAISE EXCEPTION '"%" is no table that partitioned_tables names', table_name
             USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF registered.kind = 'window' THEN
+        RETURN QUERY
+            SELECT made.name
+            FROM generate_series(-1, 1) AS step
+            CROSS JOIN LATERAL create_partition(table_name, period_start('window', now(), step)) AS made (name)
+            WHERE made.name IS NOT NULL;
+        RETURN;
     END IF;
     oldest := retention_floor(registered.kind, registered.retention);
     SELECT now() + max_skew + interval '1 month' INTO newest FROM storage_settings;
@@ -223,12 +267,7 @@ BEGIN
         RAISE EXCEPTION '% has no place for %: it holds % to %', table_name, at, oldest, newest
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    reach := CASE registered.kind WHEN 'window' THEN 1 ELSE 0 END;
     RETURN QUERY
-        SELECT made.name
-        FROM generate_series(-reach, reach) AS step
-        CROSS JOIN LATERAL (SELECT period_start(registered.kind, at, step) AS starts) AS period
-        CROSS JOIN LATERAL create_partition(registered.table_name, period.starts) AS made (name)
-        WHERE made.name IS NOT NULL AND period.starts >= oldest;
+        SELECT made.name FROM create_partition(table_name, at) AS made (name) WHERE made.name IS NOT NULL;
 END $$;
 REVOKE ALL ON FUNCTION repair_partition(text, timestamptz) FROM PUBLIC;

@@ -50,7 +50,9 @@ def run() -> None:
             urls = stack.enter_context(LocalStack("run"))
             environment |= {
                 "AMQP_URL": settings.amqp_url.get_secret_value() if settings.amqp_url else urls.amqp,
-                "DATABASE_URL": settings.database_url.get_secret_value() if settings.database_url else urls.database,
+                "DATABASE_URL": settings.database_url.get_secret_value()
+                if settings.database_url
+                else urls.database,
                 "REDIS_URL": settings.redis_url.get_secret_value() if settings.redis_url else urls.redis,
             }
             environment.setdefault("STREAMS_API_OPEN", "1")  # nobody but this machine reaches it
@@ -86,7 +88,9 @@ async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
             print("Stopping: draining what was received ...", flush=True)
             return 0
         child = ended.result()
-        print(f"{child.name} ended with status {child.process.returncode}; stopping the rest", file=sys.stderr)
+        print(
+            f"{child.name} ended with status {child.process.returncode}; stopping the rest", file=sys.stderr
+        )
         return 1
 
 

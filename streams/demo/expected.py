@@ -1,7 +1,7 @@
 """What must be stored once everything the ledger holds has been handled: an independent fold.
 
-Written from the contract (design.md, docs/merge-table.md) and from nothing else: it imports no handler and does
-not use the events' own `stamp`. Rows are plain dicts of comparable Python values.
+Written from the contract (docs/merge-table.md) and from nothing else: it imports no handler and does not
+use the events' own `stamp`. Rows are plain dicts of comparable Python values.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ RANKS: Final = {
     "agent.status_changed": 1,
 }
 STATUS_AFTER: Final = {
-    "task.created": "pending",
+    "task.created": "pending",  # or assigned, if it names an agent
     "task.assigned": "assigned",
     "task.started": "processing",
-    "task.progressed": "processing",
     "task.completed": "completed",
     "task.failed": "failed",
     "task.cancelled": "cancelled",
@@ -54,7 +53,7 @@ class Decision:
     """A round's decision as it is stored; which votes were there first is not to be known from outside."""
 
     choice: str
-    decided_at: datetime
+    decided_at: datetime | None
     tally: Mapping[str, Decimal] = field(default_factory=dict)
     votes: int = 0
 
@@ -74,7 +73,7 @@ def order(event: Sent) -> tuple[datetime, int, bytes, bytes]:
 
 
 def by_entity(events: Iterable[Sent], name: str, *prefixes: str) -> dict[UUID, list[Sent]]:
-    """Events whose type starts with one of the prefixes, by the UUID in `data[name]`, in their total order."""
+    """Events whose type has one of the prefixes, by the UUID in `data[name]`, in their total order."""
     groups: defaultdict[UUID, list[Sent]] = defaultdict(list)
     for event in events:
         if event.type.startswith(prefixes):
@@ -102,7 +101,7 @@ def _task(task_id: UUID, life: list[Sent]) -> Row:
     user = about.get("user_id")
     return {
         "created_at": created_at(task_id),
-        "status": STATUS_AFTER[life[-1].type],
+        "status": _status(_last(life, *STATUS_AFTER)),
         "kind": about.get("kind"),
         "agent_id": UUID(agents[-1]) if agents else None,
         "user_id": UUID(user) if user else None,
@@ -119,6 +118,13 @@ def _task(task_id: UUID, life: list[Sent]) -> Row:
         "finished_at": instant(outcome.time) if outcome else None,
         "updated_at": instant(life[-1].time),
     }
+
+
+def _status(event: Sent | None) -> str:
+    if event is None:
+        return "pending"
+    handed_out = event.type == "task.created" and event.data.get("agent_id") is not None
+    return "assigned" if handed_out else STATUS_AFTER[event.type]
 
 
 def fold_rounds(events: Iterable[Sent]) -> Table:
@@ -200,8 +206,9 @@ def fold_scores(tasks: Table, votes: Table, rounds: Table, decisions: Mapping[UU
             tallied[task["agent_id"], task["finished_at"].date()][task["status"]] += 1
     for (round_id, agent_id), vote in votes.items():
         decision = decisions.get(round_id)
-        agrees = decision is not None and vote["choice"] == decision.choice
-        if decision is not None and agrees and counted(vote, rounds[(round_id,)]["options"]):
+        if decision is None or decision.decided_at is None or vote["choice"] != decision.choice:
+            continue
+        if counted(vote, rounds[(round_id,)]["options"]):
             tallied[agent_id, decision.decided_at.date()]["agreed"] += 1
     return {key: _score(counts) for key, counts in tallied.items()}
 

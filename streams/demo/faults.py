@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
@@ -28,40 +28,41 @@ class Fault:
     raw: bytes | None = None
 
 
-def _event(world: World, label: str, type_: str, data: dict[str, Any], at: datetime | str | None = None) -> SimEvent:
+def _event(
+    world: World, label: str, type_: str, data: dict[str, Any], at: datetime | str | None = None
+) -> SimEvent:
     when = at if isinstance(at, str) else rfc3339(at or world.now)
     return SimEvent(f"bad:{world.run}:{label}", world.source(ORCHESTRATOR), type_, when, data)
 
 
-def _tasks(world: World) -> list[Fault]:
-    def task(at: datetime | None = None) -> str:
+def _readable(world: World) -> list[Fault]:
+    def new(at: datetime | None = None) -> str:
         return str(uuid7(at or world.now, world.ids))
 
-    agent = world.agent("scout")
-
-    def fault(reason: Reason, label: str, type_: str, data: dict[str, Any], at: Any = None) -> Fault:
+    def bad(reason: Reason, label: str, type_: str, at: datetime | str | None = None, **data: Any) -> Fault:
         return Fault(_event(world, label, type_, data, at), reason)
 
-    far = timedelta(days=365 * 40)
+    unknown, invalid, outside = Reason.UNKNOWN_TYPE, Reason.INVALID_EVENT, Reason.OUTSIDE_WINDOW
+    agent, no_zone = world.agent("scout"), world.now.strftime("%Y-%m-%dT%H:%M:%S")
     return [
-        fault(Reason.UNKNOWN_TYPE, "task-exploded", "task.exploded", {"task_id": task()}),
-        fault(Reason.UNKNOWN_TYPE, "agent-sang", "agent.sang", {"agent_id": agent, "song": "la"}),
-        fault(Reason.UNKNOWN_TYPE, "vote-weighed", "vote.weighed", {"round_id": task(), "agent_id": agent}),
-        fault(Reason.INVALID_EVENT, "progress-over-1", "task.progressed", {"task_id": task(), "progress": 1.7}),
-        fault(Reason.INVALID_EVENT, "priority-12", "task.created", {"task_id": task(), "kind": "x", "priority": 12}),
-        fault(Reason.INVALID_EVENT, "kind-missing", "task.created", {"task_id": task(), "priority": 1}),
-        fault(Reason.INVALID_EVENT, "id-not-v7", "task.started", {"task_id": agent}),
-        fault(Reason.INVALID_EVENT, "number-as-text", "task.progressed", {"task_id": task(), "progress": "0.5"}),
-        fault(Reason.INVALID_EVENT, "nul", "task.completed", {"task_id": task(), "result": {"out": "a\x00b"}}),
-        fault(Reason.INVALID_EVENT, "one-option", "round.opened", {"round_id": task(), "options": ["a"], "quorum": 1}),
-        fault(Reason.INVALID_EVENT, "status", "agent.status_changed", {"agent_id": agent, "status": "asleep"}),
-        fault(Reason.INVALID_EVENT, "no-zone", "task.started", {"task_id": task()}, world.now.strftime("%Y-%m-%dT%H:%M:%S")),
-        fault(Reason.OUTSIDE_WINDOW, "id-of-1990", "task.created", {"task_id": task(LONG_AGO), "kind": "x"}),
-        fault(Reason.OUTSIDE_WINDOW, "id-of-2099", "task.created", {"task_id": task(FAR_AHEAD), "kind": "x"}),
-        fault(Reason.OUTSIDE_WINDOW, "round-of-2099", "round.closed", {"round_id": task(FAR_AHEAD)}),
-        fault(Reason.OUTSIDE_WINDOW, "time-in-1990", "task.started", {"task_id": task()}, LONG_AGO),
-        fault(Reason.OUTSIDE_WINDOW, "time-far-ahead", "task.started", {"task_id": task()}, world.now + far),
-    ]  # fmt: skip
+        bad(unknown, "task-exploded", "task.exploded", task_id=new()),
+        bad(unknown, "agent-sang", "agent.sang", agent_id=agent, song="la"),
+        bad(unknown, "vote-weighed", "vote.weighed", round_id=new(), agent_id=agent),
+        bad(invalid, "progress-over-1", "task.progressed", task_id=new(), progress=1.7),
+        bad(invalid, "priority-12", "task.created", task_id=new(), kind="x", priority=12),
+        bad(invalid, "kind-missing", "task.created", task_id=new(), priority=1),
+        bad(invalid, "id-not-v7", "task.started", task_id=agent),
+        bad(invalid, "number-as-text", "task.progressed", task_id=new(), progress="0.5"),
+        bad(invalid, "nul", "task.completed", task_id=new(), result={"out": "a\x00b"}),
+        bad(invalid, "one-option", "round.opened", round_id=new(), options=["a"], quorum=1),
+        bad(invalid, "unknown-status", "agent.status_changed", agent_id=agent, status="asleep"),
+        bad(invalid, "no-zone", "task.started", no_zone, task_id=new()),
+        bad(outside, "id-of-1990", "task.created", task_id=new(LONG_AGO), kind="x"),
+        bad(outside, "id-of-2099", "task.created", task_id=new(FAR_AHEAD), kind="x"),
+        bad(outside, "round-of-2099", "round.closed", round_id=new(FAR_AHEAD)),
+        bad(outside, "time-in-1990", "task.started", LONG_AGO, task_id=new()),
+        bad(outside, "time-in-2099", "task.started", FAR_AHEAD, task_id=new()),
+    ]
 
 
 def _garbled(world: World) -> list[Fault]:
@@ -78,7 +79,7 @@ def _garbled(world: World) -> list[Fault]:
 def plan_faults(*, run: str, start: datetime, rate: float, seed: int) -> list[Fault]:
     """Twenty bad events of four kinds, in a seeded order."""
     world = World(run, start, rate, Random(seed), Random(f"{run}/faults/{seed}"))
-    makers: tuple[Callable[[World], list[Fault]], ...] = (_tasks, _garbled)
+    makers: tuple[Callable[[World], list[Fault]], ...] = (_readable, _garbled)
     faults = [fault for make in makers for fault in make(world)]
     world.rng.shuffle(faults)
     return faults

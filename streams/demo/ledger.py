@@ -1,14 +1,14 @@
 """The publisher's ledger: what was sent, when, and what must become of it; one JSON object a line.
 
-    {"ledger": 1, "run": ..., "sources": [...], ...}        the first line
-    {"sent": {"id": ..., "source": ..., ...}}               one line per event and sending
-    {"decided": {"round_id": ..., "id": ..., ...}}          a round.decided seen on the exchange
+{"ledger": 1, "run": ..., "sources": [...], ...}        the first line
+{"sent": {"id": ..., "source": ..., ...}}               one line per event and sending
+{"decided": {"round_id": ..., "id": ..., ...}}          a round.decided seen on the exchange
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,7 +68,7 @@ class Ledger:
     def record(self, entries: Iterable[Sent]) -> None:
         for sent in entries:
             self._keep(sent)
-            self._write({"sent": asdict(sent)})
+            self._write({"sent": sent})
 
     def record_decided(self, decided: Iterable[dict[str, Any]]) -> None:
         """What was heard of round.decided, once listening has ended."""

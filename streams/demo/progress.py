@@ -30,6 +30,7 @@ class Snapshot:
     hit_ratio: float | None = None
     rate: float = 0.0
     latency: float | None = None
+    awaited: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Progress:
 
     def _values(self) -> dict[str, str]:
         s = self.snapshot
-        return {
+        values = {
             "sent": f"{s.sent:,} of {s.planned:,}",
             "confirmed": f"{s.confirmed:,}",
             "stored": f"{s.stored:,}",
@@ -83,6 +84,7 @@ class Progress:
             "rate": f"{s.rate:,.0f} events/s",
             "publish to confirm": f"{s.latency * 1000:.1f} ms" if s.latency is not None else "-",
         }
+        return values | ({"awaited": "; ".join(s.awaited)} if s.awaited else {})
 
     def _line(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self._values().items())

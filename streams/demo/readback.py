@@ -26,8 +26,14 @@ async def read_back(
     """GET every task, round and agent and compare what is served, cached or not, with the expected rows."""
     wanted = {
         "tasks over HTTP": ("/v1/tasks/", {key[0]: row for key, row in tasks.items()}),
-        "rounds over HTTP": ("/v1/rounds/", {key[0]: _round(row, decided.get(key[0])) for key, row in rounds.items()}),
-        "agents over HTTP": ("/v1/agents/", {key[0]: _agent(key[0], row, scores) for key, row in agents.items()}),
+        "rounds over HTTP": (
+            "/v1/rounds/",
+            {key[0]: _round(row, decided.get(key[0])) for key, row in rounds.items()},
+        ),
+        "agents over HTTP": (
+            "/v1/agents/",
+            {key[0]: _agent(key[0], row, scores) for key, row in agents.items()},
+        ),
     }
     async with httpx.AsyncClient(base_url=base, timeout=20, trust_env=False) as client:
         return [await _check(client, what, prefix, rows) for what, (prefix, rows) in wanted.items()]
@@ -69,7 +75,7 @@ def _same_served(expected: Any, served: Any) -> bool:
     if isinstance(expected, datetime):
         return isinstance(served, str) and instant(served) == expected
     if isinstance(expected, UUID):
-        return str(expected) == served
+        return isinstance(served, str) and str(expected) == served
     if isinstance(expected, Decimal) and isinstance(served, str):
         return expected == Decimal(served)
     return same(expected, served)

@@ -41,7 +41,10 @@ class Reads:
 
 async def read_along(base: str, known: Known, reads: Reads, *, rate: float, seed: int) -> None:
     """Send GETs at `rate` per second until cancelled, most of them for few entities (Zipf, exponent 1)."""
-    async with httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as client, asyncio.TaskGroup() as group:
+    async with (
+        httpx.AsyncClient(base_url=base, timeout=10, trust_env=False) as client,
+        asyncio.TaskGroup() as group,
+    ):
         for number in range(READERS):
             group.create_task(_reader(client, known, reads, READERS / rate, Random(seed + number)))
 

@@ -51,6 +51,7 @@ class Report:
     counts: Counts
     verdict: Verdict
     reads: Reads
+    confirmed: Latency | None
     committed: Latency | None
     fresh: Latency | None
     batches: Counter[UUID]
@@ -90,6 +91,7 @@ class Report:
             "repeats": self.ledger.repeats,
             "refused": self.refused(),
             "events_per_second": round(self.throughput, 1),
+            "publish_to_confirmed_ms": _latency(self.confirmed),
             "publish_to_committed_ms": _latency(self.committed),
             "publish_to_fresh_ms": _latency(self.fresh),
             "batches": {
@@ -117,7 +119,8 @@ class Report:
         """Print it for a person."""
         numbers = self.as_json()
         _events(console, numbers)
-        _latencies(console, {"publish to committed": self.committed, "publish to cache fresh": self.fresh,
+        _latencies(console, {"publish to confirmed": self.confirmed, "publish to committed": self.committed,
+                             "publish to cache fresh": self.fresh,
                              "read over HTTP": Latency.of(self.reads.seconds)})  # fmt: skip
         show_verdict(console, self.verdict)
         for note in self.notes:
@@ -136,7 +139,9 @@ def batches_of(history: History) -> Counter[UUID]:
 
 def commit_latency(ledger: Ledger, committed: Mapping[Key, float]) -> Latency | None:
     """From the start of an event's first sending to its commit."""
-    return Latency.of(at - ledger.good[key].published_at for key, at in committed.items() if key in ledger.good)
+    return Latency.of(
+        at - ledger.good[key].published_at for key, at in committed.items() if key in ledger.good
+    )
 
 
 def fresh_latency(ledger: Ledger, history: History, observer: Observer) -> Latency | None:
@@ -187,7 +192,8 @@ def _events(console: Console, numbers: Mapping[str, Any]) -> None:
     table.add_row("throughput", f"{numbers['events_per_second']:,.0f} events/s confirmed")
     if batches["count"]:
         table.add_row(
-            "batches", f"{batches['count']:,}, {batches['mean']:g} events on average, {batches['max']} at most"
+            "batches",
+            f"{batches['count']:,}, {batches['mean']:g} events on average, {batches['max']} at most",
         )
     ratio = f", {reads['hit_ratio']:.1%} from the cache" if reads["hit_ratio"] is not None else ""
     table.add_row("reads", f"{reads['count']:,}{ratio}")
@@ -212,4 +218,3 @@ def _latency(latency: Latency | None) -> dict[str, float] | None:
     if latency is None:
         return None
     return {name: getattr(latency, name) for name in ("p50", "p95", "p99", "max", "samples")}
-

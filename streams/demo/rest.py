@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aio_pika.abc import AbstractConnection
@@ -45,6 +45,8 @@ class Rest:
     """Messages in quarantine before the run."""
     stored: int = 0
     refused: int = 0
+    awaited: list[str] = field(default_factory=list)
+    """What was missing at the last look, in words."""
 
     async def look(self) -> None:
         """Bring `stored` and `refused` up to date."""
@@ -67,6 +69,7 @@ class Rest:
             awaited.append(f"{unpublished} batches in the outbox")
         if self.observer.outstanding():
             awaited.append(f"{self.observer.outstanding()} invalidations not applied")
+        self.awaited = awaited
         return awaited
 
     async def wait(self, seconds: float, progress: Callable[[], None]) -> None:
@@ -79,7 +82,9 @@ class Rest:
         while (awaited := await self.missing()) or time.time() - self.observer.last_heard < QUIET_SECONDS:
             progress()
             if time.monotonic() > deadline:
-                raise NotAtRest(f"not at rest after {seconds:.0f} s: {', '.join(awaited) or 'events keep coming'}")
+                raise NotAtRest(
+                    f"not at rest after {seconds:.0f} s: {', '.join(awaited) or 'events keep coming'}"
+                )
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _depths(self) -> dict[str, int]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import asyncpg
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError
 from rich.console import Console
 
 from schemas.errors import ConfigurationError
+from streams.database import tls_for
 from streams.demo import letters, report
 from streams.demo.faults import plan_faults
 from streams.demo.ledger import Ledger
@@ -99,7 +99,7 @@ class Run:
             progress.phase("starting worker, updater and read API")
             service = await stack.enter_async_context(Service(self.place.environment, self.place.folder))
             database = await stack.enter_async_context(connected(self.place.database))
-            broker = await stack.enter_async_context(await aio_pika.connect(self.place.amqp))
+            broker = await stack.enter_async_context(await brokered(self.place.amqp))
             await self.observer.listen(await broker.channel())
             rest = Rest(
                 database, broker, self.observer, self.ledger, self.place.queues, await letters.count(broker)
@@ -120,32 +120,23 @@ class Run:
         """Publish everything while readers read; returns what went wrong."""
         messages = self._plan(progress.snapshot)
         progress.phase(f"seven agents publish {progress.snapshot.planned:,} events")
-        background = [
-            asyncio.create_task(
-                read_along(service.api, self.known, self.reads, rate=self.options.reads, seed=self.options.seed)
-            ),
-            asyncio.create_task(_every(REFRESH_SECONDS, progress.refresh)),
-            asyncio.create_task(_keep_looking(rest)),
-        ]
+        readers = read_along(
+            service.api, self.known, self.reads, rate=self.options.reads, seed=self.options.seed
+        )
         try:
-            await publisher.send_all(self._noted(messages, service))
-            for task in background[::2]:  # readers and counter; the display goes on
-                await _cancel(task)
-            progress.phase("waiting until everything is at rest")
-            await rest.wait(self.options.rest, service.group.check)
+            async with alongside(readers), alongside(_every(REFRESH_SECONDS, progress.refresh)):
+                async with alongside(_keep_looking(rest)):  # until `rest.wait` takes over its connection
+                    await publisher.send_all(self._noted(messages, service))
+                progress.phase("waiting until everything is at rest")
+                await rest.wait(self.options.rest, service.group.check)
         except (NotAtRest, PublishFailed, ProcessEnded) as error:
             return [str(error)]
-        finally:
-            for task in background:
-                await _cancel(task)
         return []
 
     def _plan(self, snapshot: Snapshot) -> list[Message]:
         options, run = self.options, self.ledger.run
         start = datetime.now(UTC)
-        events = simulate(
-            run=run, seed=options.seed, start=start, rate=options.rate, events=options.events
-        )
+        events = simulate(run=run, seed=options.seed, start=start, rate=options.rate, events=options.events)
         faults = plan_faults(run=run, start=start, rate=options.rate, seed=options.seed)
         rng = Random(options.seed)
         messages = list(pack(disturb(events, faults, rng), rng))
@@ -154,8 +145,11 @@ class Run:
 
     def _noted(self, messages: list[Message], service: Service) -> Iterator[Message]:
         """The same messages; on the way readers learn of what they may ask for."""
-        lists = {"task.created": ("task_id", self.known.tasks), "round.opened": ("round_id", self.known.rounds),
-                 "agent.registered": ("agent_id", self.known.agents)}  # fmt: skip
+        lists = {
+            "task.created": ("task_id", self.known.tasks),
+            "round.opened": ("round_id", self.known.rounds),
+            "agent.registered": ("agent_id", self.known.agents),
+        }
         for number, message in enumerate(messages):
             if number % 500 == 0:
                 service.group.check()
@@ -171,7 +165,8 @@ class Run:
         snapshot.stored, snapshot.refused = rest.stored, rest.refused
         snapshot.applied = len(self.observer.applied)
         snapshot.reads, snapshot.hit_ratio = sum(self.reads.statuses.values()), self.reads.hit_ratio
-        snapshot.latency = publisher.latency
+        snapshot.latency = counts.latency
+        snapshot.awaited = rest.awaited
         if counts.started_at:
             snapshot.rate = counts.confirmed / ((counts.ended_at or time.time()) - counts.started_at)
 
@@ -198,3 +193,59 @@ class Run:
             problems=problems,
             notes=notes,
         )
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `work` while the body runs, then cancels it; what it raised is raised here."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """A connection of our own, apart from the service's pools.
+
+    Raises:
+        ConfigurationError: the server cannot be reached or refuses us.
+    """
+    try:
+        connection: Connection = await asyncpg.connect(url, timeout=10, ssl=tls_for(url))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ConfigurationError(f"cannot connect to PostgreSQL: {error}") from error
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+async def brokered(url: str) -> AbstractConnection:
+    """A connection to RabbitMQ.
+
+    Raises:
+        ConfigurationError: the server cannot be reached or refuses us.
+    """
+    try:
+        return await aio_pika.connect(url, timeout=10)
+    except (OSError, AMQPError) as error:
+        raise ConfigurationError(f"cannot connect to RabbitMQ: {error}") from error
+
+
+async def _every(seconds: float, act: Callable[[], None]) -> None:
+    while True:
+        act()
+        await asyncio.sleep(seconds)
+
+
+async def _keep_looking(rest: Rest) -> None:
+    """Counts for the display; the longer counting takes, the more seldom."""
+    while True:
+        begin = time.monotonic()
+        await rest.look()
+        await asyncio.sleep(max(COUNT_SECONDS, 10 * (time.monotonic() - begin)))

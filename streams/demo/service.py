@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import httpx
 
@@ -46,7 +46,7 @@ class Service:
     def log(self, role: str) -> Path:
         return self.folder / f"{role}.log"
 
-    async def __aenter__(self) -> Service:
+    async def __aenter__(self) -> Self:
         try:
             for role in ROLES:
                 self._start(role)

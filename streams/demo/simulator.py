@@ -7,7 +7,7 @@ contract on the wire (design.md) is the only thing both know.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -43,7 +43,9 @@ class SimEvent:
 def uuid7(at: datetime, rng: Random) -> UUID:
     """A UUIDv7 of this instant (RFC 9562): 48 bits of milliseconds, the rest random."""
     milliseconds = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    fields = (milliseconds << 80) | (0x7 << 76) | (rng.getrandbits(12) << 64) | (0b10 << 62) | rng.getrandbits(62)
+    fields = (
+        (milliseconds << 80) | (0x7 << 76) | (rng.getrandbits(12) << 64) | (0b10 << 62) | rng.getrandbits(62)
+    )
     return UUID(int=fields)
 
 
@@ -93,7 +95,9 @@ def agent_life(world: World, name: str, target: int) -> Life:
     """Registers, then changes its status now and then as long as the run lasts."""
     rng, agent_id = world.rng, world.agent(name)
     capabilities = rng.sample(KINDS, k=rng.randint(1, 4))
-    world.say(name, "agent.registered", agent_id=agent_id, name=name, capabilities=capabilities, is_active=True)
+    world.say(
+        name, "agent.registered", agent_id=agent_id, name=name, capabilities=capabilities, is_active=True
+    )
     while len(world.events) < target:
         yield rng.randint(40, 220)
         status = rng.choices(("active", "processing", "inactive", "paused"), weights=(4, 4, 1, 1))[0]
@@ -113,7 +117,10 @@ def task_life(world: World) -> Life:
     if rng.random() < 0.15:
         created["agent_id"] = world.agent(worker)
     if rng.random() < 0.95:
-        created["payload"] = {"repository": f"project-{rng.randrange(40)}", "budget": rng.randint(1, 50) * 100}
+        created["payload"] = {
+            "repository": f"project-{rng.randrange(40)}",
+            "budget": rng.randint(1, 50) * 100,
+        }
     world.say(ORCHESTRATOR, "task.created", **created)
     yield rng.randint(1, 150)
     if rng.random() < 0.05:
@@ -132,7 +139,8 @@ def task_life(world: World) -> Life:
         yield rng.randint(20, 250)
 
 
-def _attempt(world: World, task_id: str, worker: str, attempt: int) -> Iterator[int]:
+def _attempt(world: World, task_id: str, worker: str, attempt: int) -> Generator[int, None, bool]:
+    """Work on a task from its start to an end; returns whether it is to be tried again."""
     rng = world.rng
     started = {"agent_id": world.agent(worker)} if rng.random() < 0.7 else {}
     world.say(worker, "task.started", task_id=task_id, **started)
@@ -148,10 +156,18 @@ def _attempt(world: World, task_id: str, worker: str, attempt: int) -> Iterator[
     yield rng.randint(1, 120)
     if rng.random() < 0.15:
         retryable = attempt < 2 and rng.random() < 0.8
-        error = {"code": rng.choice(("timeout", "tool_failed", "context_overflow")), "message": "gave up after 3 calls"}
+        error = {
+            "code": rng.choice(("timeout", "tool_failed", "context_overflow")),
+            "message": "gave up after 3 calls",
+        }
         world.say(worker, "task.failed", task_id=task_id, error=error, retryable=retryable)
         return retryable
-    world.say(worker, "task.completed", task_id=task_id, **_maybe(rng, result={"files": rng.randint(1, 30), "ok": True}))
+    world.say(
+        worker,
+        "task.completed",
+        task_id=task_id,
+        **_maybe(rng, result={"files": rng.randint(1, 30), "ok": True}),
+    )
     return False
 
 
@@ -159,7 +175,11 @@ def round_life(world: World) -> Life:
     """One round: opened, voted in with second thoughts, closed, voted in too late."""
     rng, round_id = world.rng, world.new_id()
     options = list(rng.sample(OPTIONS, k=rng.randint(2, 4)))
-    opened: dict[str, Any] = {"round_id": round_id, "options": options, "quorum": rng.choice((1, 2, 3, 3, 4, 2.5, 9))}
+    opened: dict[str, Any] = {
+        "round_id": round_id,
+        "options": options,
+        "quorum": rng.choice((1, 2, 3, 3, 4, 2.5, 9)),
+    }
     if rng.random() < 0.3:  # a deadline: some fall inside the voting, some long after it
         deadline = world.now + timedelta(seconds=rng.choice((150, 400, 5000)) / world.rate)
         opened["closes_at"] = rfc3339(deadline)

@@ -85,7 +85,9 @@ class Stored:
 
     async def tallies(self, rounds: Iterable[UUID]) -> Rows:
         """Without the empty ones: a choice that everybody left is the same as one nobody took."""
-        return [(key, row) for key, row in await self._rows(_TALLIES, rounds, 2) if row["votes"] or row["weight"]]
+        return [
+            (key, row) for key, row in await self._rows(_TALLIES, rounds, 2) if row["votes"] or row["weight"]
+        ]
 
     async def agents(self, ids: Iterable[UUID]) -> Rows:
         return await self._rows(_AGENTS, ids, 1)

@@ -113,7 +113,9 @@ async def verify(
     else:
         verdict.not_checked.append("quarantine (AMQP_URL is not set)")
     if api is not None:
-        verdict.checks += await read_back(api, expected.tasks, expected.rounds, expected.agents, decided, scores)
+        verdict.checks += await read_back(
+            api, expected.tasks, expected.rounds, expected.agents, decided, scores
+        )
     else:
         verdict.not_checked.append("caches (no URL of the read API)")
     return verdict
@@ -169,4 +171,3 @@ def first_differences(differences: Sequence[Difference], limit: int = 20) -> lis
     if len(differences) > limit:
         lines.append(f"... and {len(differences) - limit} more")
     return lines
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Final, NamedTuple
 
 from opentelemetry.context import Context
@@ -29,8 +29,16 @@ _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 _MAX_TRACEPARENT = 512  # a version after 00 may be longer than the 55 characters that we know
+_MEMBER = re.compile(
+    r"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 _MAX_TRACESTATE = 512
+_MAX_MEMBERS = 32
 _NO_STATE: Final = TraceState()
+
+_KNOWN_FLAGS: Final = {f"{flags:02x}": flags & (SAMPLED | RANDOM) for flags in range(256)}
+_SDK_FLAGS: Final = [TraceFlags(flags) for flags in range(4)]
 
 # Seeded by the system, and out of reach of a `random.seed()` elsewhere: ids must never repeat.
 _random = random.Random()  # noqa: S311
@@ -56,8 +64,7 @@ class TraceContext(NamedTuple):
 def parse_traceparent(traceparent: object, tracestate: object = None) -> TraceContext | None:
     """The context in a `traceparent` (and a `tracestate`), or None when it is not a valid one.
 
-    Takes whatever stood in a message and never raises. The tracestate of an invalid traceparent, and
-    one that is too long, is dropped, as W3C asks.
+    Takes whatever stood in a message and never raises. A tracestate that is not valid is dropped.
     """
     if type(traceparent) is not str or len(traceparent) > _MAX_TRACEPARENT:
         return None
@@ -67,8 +74,20 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> TraceCo
     version, trace_id, span_id, flags, rest = match.groups()
     if trace_id == _NO_TRACE or span_id == _NO_SPAN or (rest and version == "00"):
         return None
-    state = tracestate if type(tracestate) is str and 0 < len(tracestate) <= _MAX_TRACESTATE else None
-    return TraceContext(trace_id, span_id, int(flags, 16) & (SAMPLED | RANDOM), state)
+    state = None if tracestate is None else _parse_tracestate(tracestate)
+    return TraceContext(trace_id, span_id, _KNOWN_FLAGS[flags], state)
+
+
+def _parse_tracestate(tracestate: object) -> str | None:
+    # The SDK would take it, too, with a line in the log for every mistake in every message.
+    if type(tracestate) is not str or len(tracestate) > _MAX_TRACESTATE:
+        return None
+    members = [member for part in tracestate.split(",") if (member := part.strip(" \t"))]
+    if not 0 < len(members) <= _MAX_MEMBERS or not all(map(_MEMBER.fullmatch, members)):
+        return None
+    if len({member.partition("=")[0] for member in members}) < len(members):
+        return None
+    return ",".join(members)
 
 
 def new_trace_id() -> str:
@@ -79,10 +98,12 @@ def new_span_id() -> str:
     return f"{_random.getrandbits(64) or 1:016x}"
 
 
-def span_context(trace_id: str, span_id: str, flags: int, tracestate: str | None, remote: bool) -> SpanContext:
+def span_context(
+    trace_id: str, span_id: str, flags: int, tracestate: str | None, remote: bool
+) -> SpanContext:
     """The same context, as the SDK wants it."""
     state = _NO_STATE if tracestate is None else TraceState.from_header([tracestate])
-    return SpanContext(int(trace_id, 16), int(span_id, 16), remote, TraceFlags(flags), state)
+    return SpanContext(int(trace_id, 16), int(span_id, 16), remote, _SDK_FLAGS[flags], state)
 
 
 def as_parent(context: TraceContext | None) -> Context:
@@ -128,6 +149,3 @@ class Propagation:
         headers["traceparent"] = context.traceparent
         if context.tracestate is not None:
             headers["tracestate"] = context.tracestate
-
-
-Inject = Callable[[MutableMapping[str, object], TraceContext], None]

@@ -55,11 +55,10 @@ class SdkExporter:
 
     def __init__(self, exporter: SpanExporter, spans: Spans) -> None:
         self._exporter = exporter
-        self._build = spans.build
+        self._spans = spans
 
     def export(self, records: Sequence[Record]) -> bool:
-        spans = [self._build(record) for record in records]
-        return self._exporter.export(spans) is SpanExportResult.SUCCESS
+        return self._exporter.export(self._spans.build(records)) is SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

@@ -15,7 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.util.types import Attributes as OtelAttributes
 
 from streams.telemetry.context import SAMPLED, span_context
 
@@ -23,6 +24,7 @@ Value = str | bool | int | float
 Attributes = Mapping[str, Value]
 
 NONE: Final[Attributes] = {}
+_ENOUGH: Final = 64  # attributes; no span of ours has half of that
 _UNSET: Final = Status(StatusCode.UNSET)
 
 
@@ -99,19 +101,29 @@ class Spans:
         self.scope = scope
         self._count = limits.max_span_attributes
         self._length = limits.max_span_attribute_length
+        self.limited = self._length is not None or (self._count is not None and self._count < _ENOUGH)
+        """Whether the limits are so tight that they may cut something."""
 
-    def build(self, record: Record) -> ReadableSpan:
+    def build(self, records: Sequence[Record]) -> list[ReadableSpan]:
+        """The SDK's spans of these records, in their order."""
+        memo = _Memo({}, {})
+        return [self._build(record, memo) for record in records]
+
+    def _build(self, record: Record, memo: _Memo) -> ReadableSpan:
         parent = None
         trace, flags, state = record.trace, record.flags, record.tracestate
         if record.parent is not None:
             parent = span_context(trace, record.parent, flags, state, record.parent_remote)
+        context = memo.contexts[trace, record.span] = span_context(
+            trace, record.span, flags, state, remote=False
+        )
         return ReadableSpan(
             name=record.shape.name,
-            context=span_context(trace, record.span, flags, state, remote=False),
+            context=context,
             parent=parent,
             resource=self.resource,
-            attributes=self.attributes(record),
-            links=_links(record),
+            attributes=_bounded(*self.attributes(record)),
+            links=_links(record, memo) if record.links else (),
             kind=record.shape.kind,
             status=_UNSET if record.error is None else Status(StatusCode.ERROR, record.error),
             start_time=record.start_ns,
@@ -119,20 +131,43 @@ class Spans:
             instrumentation_scope=self.scope,
         )
 
-    def attributes(self, record: Record) -> Attributes:
-        """All attributes of a span, cut to the limits; `error.type` included."""
+    def attributes(self, record: Record) -> tuple[Attributes, int]:
+        """The attributes of a span, `error.type` included, and how many the limits took away."""
         merged: dict[str, Value] = {**record.shape.attributes, **record.attributes}
         if record.error is not None:
             merged["error.type"] = record.error
-        if self._length is None and (self._count is None or len(merged) <= self._count):
-            return merged
-        return BoundedAttributes(self._count, merged, max_value_len=self._length)  # type: ignore[return-value]
+        if not self.limited:
+            return merged, 0
+        kept = list(merged.items())[: self._count]
+        cut = {name: value[: self._length] if isinstance(value, str) else value for name, value in kept}
+        return cut, len(merged) - len(cut)
 
 
-def _links(record: Record) -> Sequence[Link]:
-    links = [
-        Link(span_context(target.trace, target.span, SAMPLED, None, remote=False)) for target in record.links
-    ]
+def _bounded(attributes: Attributes, dropped: int) -> OtelAttributes:
+    if not dropped:
+        return attributes
+    # The limits are applied by ourselves: the SDK's class logs a line for every value that it cuts.
+    bounded = BoundedAttributes(None, attributes)
+    bounded.dropped = dropped
+    return bounded
+
+
+class _Memo(NamedTuple):
+    """What spans that are built together share: a batch links to its messages, and they all to it."""
+
+    contexts: dict[tuple[str, str], SpanContext]
+    links: dict[int, list[Link]]
+
+    def link(self, target: Target) -> Link:
+        known = self.contexts.get(target)
+        return Link(known or span_context(target.trace, target.span, SAMPLED, None, remote=False))
+
+
+def _links(record: Record, memo: _Memo) -> Sequence[Link]:
+    key = id(record.links)
+    links = memo.links.get(key)
+    if links is None:
+        links = memo.links[key] = [memo.link(target) for target in record.links]
     if not record.dropped_links:
         return links
     bounded = BoundedList.from_seq(len(links), links)

@@ -6,7 +6,7 @@ The variables and their meaning are OpenTelemetry's own, read by the SDK whereve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,3 +27,147 @@ from streams.telemetry.spans import Tracing
 _SCOPE: Final = "agent-streams"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_OTLP_PROTOCOLS: Final = ("grpc", "http/protobuf")
+_DEFAULT: Final = QueuePolicy()
+
+
+class Telemetry:
+    """Tracing and metrics of one process."""
+
+    def __init__(self, tracing: Tracing, metrics: Metrics, queue: SpanQueue | None = None) -> None:
+        self.tracing = tracing
+        self.metrics = metrics
+        self._queue = queue
+
+    @classmethod
+    def from_environment(cls, role: str, *, link_limit: int = 2000) -> Telemetry:
+        """Telemetry as the OTEL_* variables ask for; without any of them, metrics alone.
+
+        Args:
+            role: "worker", "updater", "api": the service's name ends in it unless OTEL_SERVICE_NAME is set.
+            link_limit: links of a batch span (the batch size), unless OTEL_SPAN_LINK_COUNT_LIMIT is set.
+
+        Raises:
+            ConfigurationError: a variable has a value that nothing here understands.
+        """
+        kind = _exporter_kind()
+        if kind is None:
+            return cls.disabled()
+        return cls._exporting(role, link_limit, lambda spans: _exporter(kind, spans), _policy())
+
+    @classmethod
+    def disabled(cls) -> Telemetry:
+        """Metrics alone."""
+        return cls(Tracing(None), Metrics())
+
+    @classmethod
+    def exporting_to(
+        cls,
+        exporter: SpanExporter,
+        role: str = "worker",
+        *,
+        link_limit: int = 2000,
+        policy: QueuePolicy = _DEFAULT,
+    ) -> Telemetry:
+        """Telemetry that hands its spans to an exporter of the SDK: for tests and measurements."""
+        return cls._exporting(role, link_limit, lambda spans: SdkExporter(exporter, spans), policy)
+
+    def shutdown(self, timeout: float = 5.0) -> bool:
+        """Export what waits, within `timeout` seconds; whether all of it got out. Blocks: use a thread."""
+        return self._queue is None or self._queue.shutdown(timeout)
+
+    @classmethod
+    def _exporting(
+        cls,
+        role: str,
+        link_limit: int,
+        exporter: Callable[[Spans], Exporter],
+        policy: QueuePolicy,
+    ) -> Telemetry:
+        metrics = Metrics()
+        limits = _limits()
+        # Never asked for a tracer: it reads sampler and resource as the specification wants them read.
+        provider = TracerProvider(resource=_resource(role), shutdown_on_exit=False, span_limits=limits)
+        if _variable("OTEL_SPAN_LINK_COUNT_LIMIT") and limits.max_links is not None:
+            link_limit = limits.max_links
+        scope = InstrumentationScope(_SCOPE, _version(), Schemas.V1_44_0.value)
+        spans = Spans(provider.resource, scope, limits)
+        queue = SpanQueue(exporter(spans), policy, metrics.spans_lost)
+        metrics.span_queue(queue.__len__)
+        return cls(Tracing(queue, Sampling(provider.sampler), link_limit=link_limit), metrics, queue)
+
+
+def _exporter_kind() -> str | None:
+    """What to export to: "otlp", "console", or None when spans are not wanted."""
+    if _variable("OTEL_SDK_DISABLED").lower() == "true":
+        return None
+    default = "otlp" if _variable(*_ENDPOINTS) else "none"
+    kind = _variable("OTEL_TRACES_EXPORTER").lower() or default
+    if kind == "none":
+        return None
+    if kind not in ("otlp", "console"):
+        raise ConfigurationError(f"OTEL_TRACES_EXPORTER={kind}: set it to otlp, console or none")
+    return kind
+
+
+def _exporter(kind: str, spans: Spans) -> Exporter:
+    if kind == "console":
+        return SdkExporter(ConsoleSpanExporter(), spans)
+    from streams.telemetry.otlp import OtlpExporter  # slow to import: only where it is used
+
+    return OtlpExporter(_protocol(), spans)
+
+
+def _protocol() -> str:
+    protocol = _variable(*_PROTOCOLS).lower()
+    if not protocol:
+        # 4318 is OTLP/HTTP's port; everywhere else the SDK's default holds.
+        return "http/protobuf" if urlsplit(_variable(*_ENDPOINTS)).port == 4318 else "grpc"
+    if protocol not in _OTLP_PROTOCOLS:
+        raise ConfigurationError(f"{_PROTOCOLS[1]}={protocol}: set it to {' or '.join(_OTLP_PROTOCOLS)}")
+    return protocol
+
+
+def _resource(role: str) -> Resource:
+    attributes = {"service.version": _version()}
+    # What is passed to `create` wins over the variables, so it must not name what they name.
+    if not _variable("OTEL_SERVICE_NAME") and "service.name=" not in _variable("OTEL_RESOURCE_ATTRIBUTES"):
+        attributes["service.name"] = f"agent-streams-{role}"
+    return Resource.create(attributes)
+
+
+def _limits() -> SpanLimits:
+    try:
+        return SpanLimits()
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _policy() -> QueuePolicy:
+    capacity = _positive("OTEL_BSP_MAX_QUEUE_SIZE", _DEFAULT.capacity)
+    return QueuePolicy(
+        capacity=capacity,
+        delay=_positive("OTEL_BSP_SCHEDULE_DELAY", round(_DEFAULT.delay * 1000)) / 1000,
+        batch=min(capacity, _positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _DEFAULT.batch)),
+    )
+
+
+def _positive(name: str, default: int) -> int:
+    text = _variable(name)
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigurationError(f"{name}={text}: set it to a positive whole number")
+    return int(text)
+
+
+def _variable(*names: str) -> str:
+    """The first of these variables that is set and not empty, or the empty text."""
+    return next((text for name in names if (text := os.environ.get(name, "").strip())), "")
+
+
+def _version() -> str:
+    try:
+        return version("agent-streams")
+    except PackageNotFoundError:
+        return "0"

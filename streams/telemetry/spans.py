@@ -35,7 +35,6 @@ from streams.telemetry.context import (
 from streams.telemetry.records import NONE, Attributes, Record, Shape, Target, Value
 from streams.telemetry.sampling import Sampling
 
-
 R = TypeVar("R", bound=Record)
 
 
@@ -228,7 +227,13 @@ class BatchTrace:
         return self._step(Shape(name, kind), attributes)
 
     def end(
-        self, *, trigger: str, size: int, repeats: int = 0, error: str | None = None, decided: bool = True
+        self,
+        *,
+        trigger: str,
+        size: int,
+        repeats: int = 0,
+        error: BaseException | None = None,
+        decided: bool = True,
     ) -> None:
         """The attempt is over: build all finished spans and hand them on.
 
@@ -236,7 +241,7 @@ class BatchTrace:
             trigger: what closed the batch.
             size: its events.
             repeats: how many of them had been seen before.
-            error: why it was rolled back (an `error.type`, never a message).
+            error: why it was rolled back; only its class is told, never its message.
             decided: False when the events will be tried again; their spans then wait for that.
         """
         now = time.time_ns()
@@ -249,7 +254,7 @@ class BatchTrace:
                 message._settle(back, now, out)
         if record is not None and recorded:
             record.end_ns = now
-            record.error = error
+            record.error = None if error is None else error_type(error)
             record.attributes = {
                 semconv.MESSAGE_COUNT: len(record.links) + record.dropped_links,
                 semconv.BATCH_EVENTS: size,
@@ -270,9 +275,7 @@ class BatchTrace:
     def _child(self, shape: Shape, attributes: Attributes = NONE) -> Record:
         batch = self._record
         assert batch is not None  # noqa: S101 - callers looked
-        return Record(
-            shape, batch.trace, new_span_id(), batch.span, 0, batch.flags, attributes=attributes
-        )
+        return Record(shape, batch.trace, new_span_id(), batch.span, 0, batch.flags, attributes=attributes)
 
     def _step(self, shape: Shape, attributes: Attributes = NONE) -> Step:
         record = None if self._record is None else self._child(shape, attributes)
@@ -430,7 +433,9 @@ class Tracing:
         elif parent is None:
             trace = MessageTrace(shape, "", "", None, start, 0)
         else:  # hand the producer's context on as it came
-            trace = MessageTrace(shape, parent.trace_id, parent.span_id, None, start, 0, parent.tracestate)
+            trace = MessageTrace(
+                shape, parent.trace_id, parent.span_id, None, start, parent.flags, parent.tracestate
+            )
         trace.pending = events
         trace.owner = None
         trace.failed = 0
@@ -445,12 +450,14 @@ class Tracing:
         attributes: Attributes,
         sampled: bool | None = None,
     ) -> R:
-        trace = parent.trace_id if parent else new_trace_id()
-        state = parent.tracestate if parent else None
-        if sampled is None:
+        if parent is None:
+            trace, above, state, flags = new_trace_id(), None, None, SAMPLED | RANDOM
+        else:
+            trace, above, flags, state = parent
+        if sampled is None and not self._sampling.follows_parent:
             sampled, attributes, state = self._sampling.decide(shape, parent, trace, attributes)
-        flags = (parent.flags & RANDOM if parent else RANDOM) | (SAMPLED if sampled else 0)
-        above = parent.span_id if parent else None
+        if sampled is not None:
+            flags = flags & RANDOM | (SAMPLED if sampled else 0)
         return kind(shape, trace, new_span_id(), above, start, flags, state, parent is not None, attributes)
 
 

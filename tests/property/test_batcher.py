@@ -18,12 +18,17 @@ steps = st.lists(
     max_size=200,
 )
 policies = st.builds(
-    BatchPolicy, size=st.integers(1, 20), linger=st.sampled_from([0.0, 0.005, 0.02]), bytes=st.integers(1, 1000)
+    BatchPolicy,
+    size=st.integers(1, 20),
+    linger=st.sampled_from([0.0, 0.005, 0.02]),
+    bytes=st.integers(1, 1000),
 )
 
 
 @given(policies, steps)
-def test_items_in_are_items_out_in_bounded_batches(policy: BatchPolicy, script: list[tuple[str, int]]) -> None:
+def test_items_in_are_items_out_in_bounded_batches(
+    policy: BatchPolicy, script: list[tuple[str, int]]
+) -> None:
     batcher: Batcher[tuple[int, int]] = Batcher(policy)
     now, shared, alone = 0.0, [], []
     out: list[tuple[int, int]] = []

@@ -89,11 +89,21 @@ def test_binary_takes_attributes_from_properties_and_refines_them_by_headers(dec
 
 
 def test_an_array_costs_only_its_bad_elements(decoder: Decoder) -> None:
-    body = encode([event(id="a"), event(type="task.exploded"), event(id="c"), 5, event(id="e", time="1990-01-01T00:00:00Z")])
+    body = encode(
+        [
+            event(id="a"),
+            event(type="task.exploded"),
+            event(id="c"),
+            5,
+            event(id="e", time="1990-01-01T00:00:00Z"),
+        ]
+    )
     message = delivery(body, BATCH)
     items = decoder.decode(message, NOW)
     assert message.open_events == 5
-    assert [item.event.id if item.event else item.error.reason for item in items if item.event or item.error] == [
+    assert [
+        item.event.id if item.event else item.error.reason for item in items if item.event or item.error
+    ] == [
         "a",
         Reason.UNKNOWN_TYPE,
         "c",

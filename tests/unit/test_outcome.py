@@ -56,7 +56,10 @@ def test_a_check_violation_without_a_constraint_is_a_missing_partition() -> None
 
 
 def test_descriptions_and_reasons_carry_no_values() -> None:
-    assert describe(postgres("22021", D="Failing row contains (secret)")) == "PostgreSQL 22021 CharacterNotInRepertoireError"
+    assert (
+        describe(postgres("22021", D="Failing row contains (secret)"))
+        == "PostgreSQL 22021 CharacterNotInRepertoireError"
+    )
     assert describe(KeyError("secret")) == "KeyError"
     assert reason_for(postgres("22021")) is Reason.DATABASE_REFUSED
     assert reason_for(KeyError("x")) is Reason.HANDLER_FAILED

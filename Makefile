@@ -1,0 +1,44 @@
+# make demo    everything from nothing to a running demonstration (ARGS="..." go to `streams demo`)
+# make test    what CI runs: setup, check, then the whole test suite (ARGS="..." go to pytest)
+# make check   format, lint, types, import contracts; writes nothing
+# make format  apply the formatter and the safe lint fixes
+# make lock    write requirements.lock anew (ARGS=--upgrade for newer versions)
+# make clean   stop what the local stack left, remove everything that is made here
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test check format lock clean
+
+# Quoted wherever it is used: a checkout's path may hold spaces.
+BIN := $(CURDIR)/.venv/bin
+ARGS ?=
+
+help:
+	@sed -n 's/^# //p' "$(CURDIR)/Makefile"
+
+setup:
+	@"$(CURDIR)/scripts/setup.sh"
+
+demo: setup
+	@"$(BIN)/streams" demo $(ARGS)
+
+check: setup
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+	"$(BIN)/lint-imports"
+
+test: check
+	"$(BIN)/python" -m pytest $(ARGS)
+
+format: setup
+	"$(BIN)/ruff" check --fix .
+	"$(BIN)/ruff" format .
+
+lock:
+	@"$(CURDIR)/scripts/lock.sh" $(ARGS)
+
+clean:
+	@"$(CURDIR)/scripts/clean.sh"

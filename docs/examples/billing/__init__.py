@@ -1,0 +1,1 @@
+"""An event family that lives outside Agent Streams: invoices, stored by the same engine."""

@@ -1,0 +1,144 @@
+"""Scores: what tasks and votes are worth, and how agents' scores follow from them.
+
+A row (a task, a vote) contributes one thing to one agent on one day, or nothing. When a row changes,
+the score changes by the difference: what it contributes now, less what it contributed before. So the
+scores are at all times what a recount of the stored rows would give; `recompute` does that recount.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
+
+from handlers.sql import columns
+from schemas import cache
+from schemas.contract import Changes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from handlers.sql import Connection
+
+
+class Kind(StrEnum):
+    """What a row can contribute; the names are columns of `agent_scores`."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    AGREED = "agreed"
+
+
+POINTS: Final = {Kind.COMPLETED: 10, Kind.FAILED: -5, Kind.AGREED: 3}
+
+# Enters agents that were never heard of and locks the others; everything about an agent's scores is written
+# under this lock.
+LOCK_AGENTS: Final = """
+INSERT INTO agent_registry (agent_id)
+SELECT n.agent_id FROM unnest($1::uuid[]) AS n (agent_id) ORDER BY n.agent_id
+ON CONFLICT (agent_id) DO UPDATE SET agent_id = agent_registry.agent_id WHERE false
+RETURNING agent_id
+"""
+
+# Adds points to the reputation of agents that have a row; who registers later starts with the sum.
+ADD_REPUTATION: Final = """
+UPDATE agents a SET reputation_score = a.reputation_score + n.points
+FROM unnest($1::uuid[], $2::integer[]) AS n (agent_id, points)
+WHERE a.id = n.agent_id
+"""
+
+# Adds to the scores of agents and days.
+ADD_SCORES: Final = """
+INSERT INTO agent_scores AS s (agent_id, day, completed, failed, agreed, points)
+SELECT * FROM unnest($1::uuid[], $2::date[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
+    AS n (agent_id, day, completed, failed, agreed, points)
+ORDER BY n.agent_id, n.day
+ON CONFLICT (agent_id, day) DO UPDATE SET
+    completed = s.completed + excluded.completed, failed = s.failed + excluded.failed,
+    agreed = s.agreed + excluded.agreed, points = s.points + excluded.points
+"""
+
+
+class Contribution(NamedTuple):
+    """One thing on one day (UTC) of one agent."""
+
+    agent_id: UUID
+    day: date
+    kind: Kind
+
+
+def of_task(agent_id: UUID | None, status: str, finished_at: datetime | None) -> Contribution | None:
+    """What a task contributes: to its agent, on the day that it ended."""
+    if agent_id is None or finished_at is None or status not in (Kind.COMPLETED, Kind.FAILED):
+        return None
+    return Contribution(agent_id, _day(finished_at), Kind(status))
+
+
+def of_vote(agent_id: UUID, decided_at: datetime) -> Contribution:
+    """What a vote contributes that counts and agrees with the decision of its round."""
+    return Contribution(agent_id, _day(decided_at), Kind.AGREED)
+
+
+def _day(moment: datetime) -> date:
+    return moment.astimezone(UTC).date()
+
+
+class Deltas:
+    """The differences that a batch makes, summed up."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Contribution] = Counter()
+
+    def move(self, before: Contribution | None, after: Contribution | None) -> None:
+        """A row that contributed `before` contributes `after` now."""
+        if before == after:
+            return
+        if before is not None:
+            self._counts[before] -= 1
+        if after is not None:
+            self._counts[after] += 1
+
+    def rows(self) -> list[tuple[UUID, date, int, int, int, int]]:
+        """(agent, day, completed, failed, agreed, points) in ascending order, those of zero left out."""
+        days: dict[tuple[UUID, date], Counter[Kind]] = {}
+        for (agent_id, day, kind), count in self._counts.items():
+            if count:
+                days.setdefault((agent_id, day), Counter())[kind] = count
+        return [
+            (agent_id, day, counts[Kind.COMPLETED], counts[Kind.FAILED], counts[Kind.AGREED], _points(counts))
+            for (agent_id, day), counts in sorted(days.items(), key=lambda item: item[0])
+        ]
+
+
+def _points(counts: Counter[Kind]) -> int:
+    return sum(POINTS[kind] * count for kind, count in counts.items())
+
+
+async def apply(tx: Connection, deltas: Deltas) -> set[UUID]:
+    """Add the differences; returns the agents whose scores changed.
+
+    Comes last in a handler: agents are what batches contend for most, and come last in the lock order.
+    """
+    rows = deltas.rows()
+    if not rows:
+        return set()
+    points = dict.fromkeys((row[0] for row in rows), 0)
+    for row in rows:
+        points[row[0]] += row[5]
+    await tx.execute(LOCK_AGENTS, list(points))
+    moved = [item for item in points.items() if item[1]]
+    if moved:
+        await tx.execute(ADD_REPUTATION, *columns(moved))
+    await tx.execute(ADD_SCORES, *columns(rows))
+    return set(points)
+
+
+def with_scores(changes: Changes, agents: Iterable[UUID]) -> Changes:
+    """The same changes, and those of caches that show these agents' scores."""
+    keys, tags = set(changes.keys), set(changes.tags)
+    for agent_id in agents:
+        keys |= {cache.agent_key(agent_id), cache.agent_stats_key(agent_id)}
+        tags |= {cache.agent_tag(agent_id), cache.AGENTS_TAG, cache.LEADERBOARDS_TAG}
+    return Changes(keys=keys, tags=tags, events=changes.events)

@@ -1,0 +1,45 @@
+"""A family for tests, outside the product's handlers: its events say how handling them goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from schemas.errors import Refused
+from streams import Batch, BatchPolicy, Changes, Data, Event, Stream
+
+stream = Stream("troubled")
+
+attempts: list[int] = []
+broken = False
+
+
+class TroubleData(Data):
+    note_id: UUID
+    trouble: str | None = None
+
+
+class NoteTaken(Event):
+    exchange: ClassVar[str] = "notes"
+    entity: ClassVar[str] = "note_id"
+    type: Literal["note.taken"] = "note.taken"
+    data: TroubleData
+
+
+@stream.handler(exchange="notes", events=NoteTaken, batch=BatchPolicy(size=500, linger=0.02, lanes=2))
+async def record_notes(batch: Batch[NoteTaken], tx: Any) -> Changes:
+    """Go wrong as told."""
+    attempts.append(len(batch.events))
+    if broken:
+        raise KeyError("a bug that hits every event")
+    for event in batch.events:
+        match event.data.trouble:
+            case "sql":
+                await tx.execute("SELECT $1::text", "NUL \0 in a text")
+            case "refuse":
+                raise Refused("cannot be applied", field="data.trouble")
+            case "bug":
+                raise KeyError("a bug that hits one event")
+            case _:
+                pass
+    return Changes(keys={f"q:note:{event.data.note_id}" for event in batch.fresh})

@@ -1,0 +1,95 @@
+"""Metrics as Prometheus would scrape them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.telemetry import Metrics
+
+QUEUE = "tasks.record_tasks"
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def scraped(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
+    """Samples by name and values of the labels (sorted by label), read back with Prometheus's own parser."""
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain")
+    samples: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            samples.setdefault(sample.name, {})[labels] = sample.value
+    return samples
+
+
+def test_a_batch_is_counted(metrics: Metrics) -> None:
+    queue = metrics.queue(QUEUE)
+    assert metrics.queue(QUEUE) is queue
+    queue.received.inc(3)
+    queue.batch("size", 500)
+    queue.stored.inc(498)
+    queue.repeats.inc(1)
+    queue.quarantined("invalid_event")
+    queue.retried("transient")
+    queue.transaction.observe(0.02)
+    samples = scraped(metrics)
+    assert samples["streams_messages_received_total"] == {(QUEUE,): 3}
+    assert samples["streams_events_total"] == {
+        ("stored", QUEUE): 498,
+        ("repeat", QUEUE): 1,
+        ("quarantined", QUEUE): 1,
+    }
+    assert samples["streams_batches_total"] == {(QUEUE, "size"): 1}
+    assert samples["streams_batch_size_sum"] == {(QUEUE,): 500}
+    assert samples["streams_quarantined_total"] == {(QUEUE, "invalid_event"): 1}
+    assert samples["streams_retries_total"] == {(QUEUE, "transient"): 1}
+    assert samples["streams_stage_seconds_count"][QUEUE, "transaction"] == 1
+
+
+def test_ages_are_a_histogram_like_any_other(metrics: Metrics) -> None:
+    queue = metrics.queue(QUEUE)
+    queue.committed([0.2, 0.004, -5.0, 7000.0, 0.005])
+    queue.committed([0.03])
+    queue.committed([])
+    metrics.event_age_at_cache.observe([0.5])
+    samples = scraped(metrics)
+    buckets = samples["streams_event_age_at_commit_seconds_bucket"]
+    assert buckets["0.005", QUEUE] == 3, "a bound belongs to its bucket, a clock ahead counts as 0"
+    assert buckets["0.04", QUEUE] == 4
+    assert buckets["3600.0", QUEUE] == 5
+    assert buckets["+Inf", QUEUE] == samples["streams_event_age_at_commit_seconds_count"][QUEUE,] == 6
+    assert samples["streams_event_age_at_commit_seconds_sum"][QUEUE,] == pytest.approx(7000.239)
+    assert samples["streams_event_age_at_cache_seconds_count"] == {(): 1}
+
+
+def test_labels_are_bounded(metrics: Metrics) -> None:
+    for method in ("GET", "BREW", "WHEN"):
+        metrics.http_request(method, "/tasks/{task_id}", 200, 0.004)
+    samples = scraped(metrics)["streams_http_request_duration_seconds_count"]
+    assert samples == {("GET", "/tasks/{task_id}", "200"): 1, ("_OTHER", "/tasks/{task_id}", "200"): 2}
+
+
+def test_registries_are_separate(metrics: Metrics) -> None:
+    Metrics().outbox_swept.inc()
+    assert scraped(metrics)["streams_outbox_swept_total"] == {(): 0}
+
+
+def test_lost_and_waiting_spans_are_shown(metrics: Metrics) -> None:
+    metrics.spans_lost("queue_full", 7)
+    metrics.span_queue(lambda: 42)
+    samples = scraped(metrics)
+    assert samples["streams_spans_dropped_total"] == {("queue_full",): 7}
+    assert samples["streams_spans_waiting"] == {(): 42}
+
+
+def test_all_of_our_names_have_one_prefix_and_a_documentation(metrics: Metrics) -> None:
+    for family in metrics.registry.collect():
+        assert re.fullmatch(r"(streams|process)_[a-z_]+", family.name)
+        assert family.documentation
