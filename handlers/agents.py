@@ -9,7 +9,6 @@ from uuid import UUID
 
 from handlers.merging import newest
 from handlers.scores import LOCK_AGENTS
-from handlers.sql import as_json, columns
 from schemas import cache
 from schemas.agents import AgentEvent, AgentRegistered, AgentStatus, AgentStatusChanged
 from schemas.contract import Batch, BatchPolicy, Changes, Stream
@@ -31,12 +30,9 @@ FROM agents WHERE id = ANY($1::uuid[])
 INSERT_NEW: Final = """
 INSERT INTO agents (id, created_at, updated_at, status, status_stamp, name, capabilities, is_active,
     registered_stamp, reputation_score)
-SELECT n.id, n.created_at, n.updated_at, n.status, n.status_stamp, n.name,
-    ARRAY(SELECT jsonb_array_elements_text(n.capabilities::jsonb)), n.is_active, n.registered_stamp,
-    COALESCE((SELECT sum(s.points) FROM agent_scores s WHERE s.agent_id = n.id), 0)
-FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::bytea[], $6::text[], $7::text[],
-    $8::bool[], $9::bytea[])
-    AS n (id, created_at, updated_at, status, status_stamp, name, capabilities, is_active, registered_stamp)
+SELECT n.id, n.created_at, n.updated_at, n.status, n.status_stamp, n.name, n.capabilities, n.is_active,
+    n.registered_stamp, COALESCE((SELECT sum(s.points) FROM agent_scores s WHERE s.agent_id = n.id), 0)
+FROM unnest($1::agent_change[]) AS n
 ORDER BY n.id
 """
 
@@ -44,11 +40,9 @@ ORDER BY n.id
 UPDATE_CHANGED: Final = """
 UPDATE agents a SET
     created_at = n.created_at, updated_at = n.updated_at, status = n.status, status_stamp = n.status_stamp,
-    name = n.name, capabilities = ARRAY(SELECT jsonb_array_elements_text(n.capabilities::jsonb)),
-    is_active = n.is_active, registered_stamp = n.registered_stamp
-FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::bytea[], $6::text[], $7::text[],
-    $8::bool[], $9::bytea[])
-    AS n (id, created_at, updated_at, status, status_stamp, name, capabilities, is_active, registered_stamp)
+    name = n.name, capabilities = n.capabilities, is_active = n.is_active,
+    registered_stamp = n.registered_stamp
+FROM unnest($1::agent_change[]) AS n
 WHERE a.id = n.id
 """
 
@@ -121,9 +115,9 @@ async def record_agents(batch: Batch[AgentEvent], tx: Connection) -> Changes:
     new = [_row(agent_id, agent) for agent_id, agent in changed.items() if agent_id not in before]
     old = [_row(agent_id, agent) for agent_id, agent in changed.items() if agent_id in before]
     if new:
-        await tx.execute(INSERT_NEW, *columns(new))
+        await tx.execute(INSERT_NEW, new)
     if old:
-        await tx.execute(UPDATE_CHANGED, *columns(old))
+        await tx.execute(UPDATE_CHANGED, old)
     return _changes(changed)
 
 
@@ -137,7 +131,7 @@ async def _lock_and_read(tx: Connection, said: Mapping[UUID, Agent]) -> dict[UUI
 
 
 def _row(agent_id: UUID, agent: Agent) -> tuple[Any, ...]:
-    """The columns of INSERT_NEW and UPDATE_CHANGED, in order."""
+    """An agent_change."""
     _, name, capabilities, is_active = agent.registration or Registration(b"", "", (), True)
     return (
         agent_id,
@@ -146,7 +140,7 @@ def _row(agent_id: UUID, agent: Agent) -> tuple[Any, ...]:
         agent.status.status,
         agent.status.stamp,
         name if agent.registration else None,
-        as_json(capabilities),
+        capabilities,
         is_active,
         agent.registration.stamp if agent.registration else None,
     )

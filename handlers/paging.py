@@ -27,7 +27,7 @@ Position = tuple[datetime | UUID | str, ...]
 """Where a page ended: the values of its last row that the list is ordered by."""
 
 
-class BadParameter(StreamsError):
+class ParameterError(StreamsError):
     """A request's parameter that cannot be meant; the message may be shown to whoever sent it."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -94,9 +94,9 @@ def decode_cursor(text: str, kinds: Sequence[type]) -> Position:
         kinds: what it must consist of: datetime, UUID or str each.
 
     Raises:
-        BadParameter: it is none that `encode_cursor` could have made for such a list.
+        ParameterError: it is none that `encode_cursor` could have made for such a list.
     """
-    bad = BadParameter("cursor", "is not a cursor of this list; use pagination.cursor of the page before")
+    bad = ParameterError("cursor", "is not a cursor of this list; use pagination.cursor of the page before")
     if len(text) > MAX_CURSOR:
         raise bad
     try:
@@ -126,11 +126,11 @@ def choose(text: str | None, allowed: Sequence[str], default: Sequence[str]) -> 
     """The names in a comma-separated `fields` parameter, in the allow-list's order.
 
     Raises:
-        BadParameter: a name that is not allowed, or none at all.
+        ParameterError: a name that is not allowed, or none at all.
     """
     if text is None:
         return tuple(default)
     asked = set(text.split(","))
     if not asked <= set(allowed):
-        raise BadParameter("fields", f"must be names out of: {', '.join(allowed)}; separated by commas")
+        raise ParameterError("fields", f"must be names out of: {', '.join(allowed)}; separated by commas")
     return tuple(name for name in allowed if name in asked)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from handlers import views
@@ -19,10 +20,7 @@ from schemas.agents import AgentStatus
 from schemas.cache import Period
 from schemas.fields import dated
 
-if TYPE_CHECKING:
-    import asyncpg
-
-    Pool = asyncpg.Pool[asyncpg.Record]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _JSON: Final = frozenset({"payload", "result", "error", "data", "decided_tally"})
 
@@ -72,7 +70,7 @@ LEFT JOIN agents a ON a.id = best.agent_id
 ORDER BY points DESC, agent_id
 """
 
-SESSION_BY_TOKEN: Final = """
+SESSION_BY_HASH: Final = """
 SELECT id, user_id, roles, expires_at FROM sessions WHERE token_hash = $1 AND expires_at > now()
 """
 
@@ -186,6 +184,7 @@ class Queries:
         """A task's events in the order of their times; None for a task that does not exist."""
         where = Where()
         where.add("entity_id = {}", task_id)
+        where.add("starts_with(type, 'task.')")
         if page.cursor is not None:
             position = decode_cursor(page.cursor, (datetime, str, str))
             where.add("time >= {}", position[0])
@@ -238,7 +237,7 @@ class Queries:
         return {"period": period, "start": start, "end": end, "data": ranks}
 
     async def session(self, token_hash: bytes) -> Row | None:
-        return await self._row(SESSION_BY_TOKEN, token_hash)
+        return await self._row(SESSION_BY_HASH, token_hash)
 
     async def ping(self) -> None:
         await self._rows("SELECT 1")

@@ -39,7 +39,8 @@ WITH contributions AS (
     WHERE v.choice = r.decided_choice AND v.choice = ANY (r.options) AND NOT v.retracted AND NOT v.late
 ), recounted AS (
     SELECT agent_id, day, sum(completed)::integer AS completed, sum(failed)::integer AS failed,
-        sum(agreed)::integer AS agreed, (10 * sum(completed) - 5 * sum(failed) + 3 * sum(agreed))::integer AS points
+        sum(agreed)::integer AS agreed,
+        (10 * sum(completed) - 5 * sum(failed) + 3 * sum(agreed))::integer AS points
     FROM contributions GROUP BY agent_id, day
 )
 SELECT agent_id, day,
@@ -73,7 +74,8 @@ SELECT * FROM unnest($1::uuid[], $2::date[], $3::integer[], $4::integer[], $5::i
     AS n (agent_id, day, completed, failed, agreed, points)
 ORDER BY n.agent_id, n.day
 ON CONFLICT (agent_id, day) DO UPDATE SET
-    completed = excluded.completed, failed = excluded.failed, agreed = excluded.agreed, points = excluded.points
+    completed = excluded.completed, failed = excluded.failed, agreed = excluded.agreed,
+    points = excluded.points
 """
 
 # Puts the sum of the scores in the place of the stored reputations.
@@ -95,9 +97,8 @@ async def recompute(tx: Connection, since: date = date.min, *, repair: bool = Fa
     """
     if repair:
         await tx.execute(STOP_WRITERS)
-    days = [
-        Difference(*row[:2], tuple(row[2:6]), tuple(row[6:])) for row in await tx.fetch(DIFFERENT_DAYS, since)
-    ]
+    different = await tx.fetch(DIFFERENT_DAYS, since)
+    days = [Difference(row[0], row[1], tuple(row[2:6]), tuple(row[6:10])) for row in different]
     if repair and days:
         rows = [(difference.agent_id, difference.day, *difference.recounted) for difference in days]
         await tx.execute(SET_SCORES, *columns(rows))

@@ -23,25 +23,14 @@ stream = Stream("tasks")
 
 # Inserts the tasks that are new and returns their ids; locks the others (see handlers.sql).
 INSERT_OR_LOCK: Final = """
-INSERT INTO tasks (
-    id, created_at, updated_at, status, kind, user_id, priority, agent_id, progress, note,
-    finished_at, retryable, reason, assigned_at, started_at,
-    created_stamp, agent_stamp, status_stamp, progress_stamp, outcome_stamp,
-    payload, result, error)
-SELECT n.id, n.created_at, n.updated_at, n.status, n.kind, n.user_id, n.priority, n.agent_id, n.progress,
-    n.note, n.finished_at, n.retryable, n.reason, n.assigned_at, n.started_at,
-    n.created_stamp, n.agent_stamp, n.status_stamp, n.progress_stamp, n.outcome_stamp,
-    n.payload::jsonb, n.result::jsonb, n.error::jsonb
-FROM unnest(
-    $1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::uuid[], $7::smallint[],
-    $8::uuid[], $9::float8[], $10::text[], $11::timestamptz[], $12::bool[], $13::text[], $14::timestamptz[],
-    $15::timestamptz[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[],
-    $21::text[], $22::text[], $23::text[]
-) AS n (
-    id, created_at, updated_at, status, kind, user_id, priority, agent_id, progress, note,
+INSERT INTO tasks (id, created_at, updated_at, status, kind, user_id, priority, agent_id, progress, note,
     finished_at, retryable, reason, assigned_at, started_at,
     created_stamp, agent_stamp, status_stamp, progress_stamp, outcome_stamp, payload, result, error)
-ORDER BY n.id, n.created_at
+SELECT id, created_at, updated_at, status, kind, user_id, priority, agent_id, progress, note,
+    finished_at, retryable, reason, assigned_at, started_at,
+    created_stamp, agent_stamp, status_stamp, progress_stamp, outcome_stamp, payload, result, error
+FROM unnest($1::task_change[])
+ORDER BY id, created_at
 ON CONFLICT (id, created_at) DO UPDATE SET updated_at = tasks.updated_at WHERE false
 RETURNING id
 """
@@ -63,19 +52,10 @@ UPDATE tasks t SET
     retryable = n.retryable, reason = n.reason, assigned_at = n.assigned_at, started_at = n.started_at,
     created_stamp = n.created_stamp, agent_stamp = n.agent_stamp, status_stamp = n.status_stamp,
     progress_stamp = n.progress_stamp, outcome_stamp = n.outcome_stamp,
-    payload = CASE WHEN n.other_creation THEN n.payload::jsonb ELSE t.payload END,
-    result = CASE WHEN n.other_outcome THEN n.result::jsonb ELSE t.result END,
-    error = CASE WHEN n.other_outcome THEN n.error::jsonb ELSE t.error END
-FROM unnest(
-    $1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::uuid[], $7::smallint[],
-    $8::uuid[], $9::float8[], $10::text[], $11::timestamptz[], $12::bool[], $13::text[], $14::timestamptz[],
-    $15::timestamptz[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[],
-    $21::text[], $22::text[], $23::text[], $24::bool[], $25::bool[]
-) AS n (
-    id, created_at, updated_at, status, kind, user_id, priority, agent_id, progress, note,
-    finished_at, retryable, reason, assigned_at, started_at,
-    created_stamp, agent_stamp, status_stamp, progress_stamp, outcome_stamp, payload, result, error,
-    other_creation, other_outcome)
+    payload = CASE WHEN n.other_creation THEN n.payload ELSE t.payload END,
+    result = CASE WHEN n.other_outcome THEN n.result ELSE t.result END,
+    error = CASE WHEN n.other_outcome THEN n.error ELSE t.error END
+FROM unnest($1::task_change[]) AS n
 WHERE t.id = n.id AND t.created_at = n.created_at
 """
 
@@ -98,7 +78,7 @@ async def record_tasks(batch: Batch[TaskEvent], tx: Connection) -> Changes:
 async def _insert_or_read(tx: Connection, said: Mapping[UUID, Task]) -> dict[UUID, Task]:
     """Store the tasks that are new; the others, locked, as they were."""
     rows = [_row(task_id, task) for task_id, task in said.items()]
-    new = {row["id"] for row in await tx.fetch(INSERT_OR_LOCK, *columns(rows))}
+    new = {row["id"] for row in await tx.fetch(INSERT_OR_LOCK, rows)}
     known = [row[:2] for row in rows if row[0] not in new]
     if not known:
         return {}
@@ -107,16 +87,16 @@ async def _insert_or_read(tx: Connection, said: Mapping[UUID, Task]) -> dict[UUI
 
 async def _update(tx: Connection, before: Mapping[UUID, Task], changed: Mapping[UUID, Task]) -> None:
     rows = [
-        (*_row(task_id, task), task.created is not stored.created, task.outcome is not stored.outcome)
+        _row(task_id, task, task.created is not stored.created, task.outcome is not stored.outcome)
         for task_id, task in changed.items()
         if (stored := before.get(task_id))
     ]
     if rows:
-        await tx.execute(UPDATE_CHANGED, *columns(rows))
+        await tx.execute(UPDATE_CHANGED, rows)
 
 
-def _row(task_id: UUID, task: Task) -> tuple[Any, ...]:
-    """The columns of INSERT_OR_LOCK, in order."""
+def _row(task_id: UUID, task: Task, *other: bool) -> tuple[Any, ...]:
+    """A task_change. `other`: whether its creation and its outcome are others than those stored."""
     created, assignee, status, progress, outcome = task[1:6]
     return (
         task_id,
@@ -137,6 +117,7 @@ def _row(task_id: UUID, task: Task) -> tuple[Any, ...]:
         as_json(created.payload) if created else None,
         as_json(outcome.result) if outcome else None,
         as_json(outcome.error) if outcome else None,
+        *(other or (True, True)),
     )
 
 
@@ -144,7 +125,8 @@ def _read(row: asyncpg.Record) -> Task:
     """A row of SELECT_LOCKED."""
     (
         _, updated_at, status, kind, user_id, priority, agent_id, progress, note, finished_at, retryable,
-        reason, assigned_at, started_at, created_stamp, agent_stamp, status_stamp, progress_stamp, outcome_stamp,
+        reason, assigned_at, started_at, created_stamp, agent_stamp, status_stamp, progress_stamp,
+        outcome_stamp,
     ) = row  # fmt: skip
     return Task(
         updated_at,

@@ -24,14 +24,9 @@ if TYPE_CHECKING:
 INSERT_OR_LOCK: Final = """
 INSERT INTO rounds (id, created_at, opened_stamp, opened_at, options, quorum, task_id, closes_at,
     closed_stamp, closed_at)
-SELECT n.id, n.created_at, n.opened_stamp, n.opened_at,
-    CASE WHEN n.options IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(n.options::jsonb)) END,
-    n.quorum, n.task_id, n.closes_at, n.closed_stamp, n.closed_at
-FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::timestamptz[], $5::text[], $6::numeric[],
-    $7::uuid[], $8::timestamptz[], $9::bytea[], $10::timestamptz[])
-    AS n (id, created_at, opened_stamp, opened_at, options, quorum, task_id, closes_at,
-          closed_stamp, closed_at)
-ORDER BY n.id, n.created_at
+SELECT id, created_at, opened_stamp, opened_at, options, quorum, task_id, closes_at, closed_stamp, closed_at
+FROM unnest($1::round_change[])
+ORDER BY id, created_at
 ON CONFLICT (id, created_at) DO UPDATE SET opened_at = rounds.opened_at WHERE false
 RETURNING id
 """
@@ -66,11 +61,9 @@ JOIN votes v ON v.round_id = n.round_id AND v.created_at = n.created_at
 UPSERT_VOTES: Final = """
 INSERT INTO votes (round_id, agent_id, created_at, stamp, cast_at, retracted, choice, weight, confidence,
     rationale, late)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bytea[], $5::timestamptz[], $6::bool[],
-    $7::text[], $8::numeric[], $9::float8[], $10::text[], $11::bool[])
-    AS n (round_id, agent_id, created_at, stamp, cast_at, retracted, choice, weight, confidence,
-          rationale, late)
-ORDER BY n.round_id, n.agent_id
+SELECT round_id, agent_id, created_at, stamp, cast_at, retracted, choice, weight, confidence, rationale, late
+FROM unnest($1::vote_change[])
+ORDER BY round_id, agent_id
 ON CONFLICT (round_id, agent_id, created_at) DO UPDATE SET
     stamp = excluded.stamp, cast_at = excluded.cast_at, retracted = excluded.retracted,
     choice = excluded.choice, weight = excluded.weight, confidence = excluded.confidence,
@@ -96,20 +89,13 @@ ON CONFLICT (round_id, choice, created_at) DO UPDATE SET weight = excluded.weigh
 # Writes what changed about rounds; a decision that is there stays.
 UPDATE_ROUNDS: Final = """
 UPDATE rounds r SET
-    opened_stamp = n.opened_stamp, opened_at = n.opened_at,
-    options = CASE WHEN n.options IS NOT NULL
-        THEN ARRAY(SELECT jsonb_array_elements_text(n.options::jsonb)) END,
-    quorum = n.quorum, task_id = n.task_id, closes_at = n.closes_at,
-    closed_stamp = n.closed_stamp, closed_at = n.closed_at,
+    opened_stamp = n.opened_stamp, opened_at = n.opened_at, options = n.options, quorum = n.quorum,
+    task_id = n.task_id, closes_at = n.closes_at, closed_stamp = n.closed_stamp, closed_at = n.closed_at,
     decided_choice = COALESCE(r.decided_choice, n.decided_choice),
     decided_at = COALESCE(r.decided_at, n.decided_at),
     decided_votes = COALESCE(r.decided_votes, n.decided_votes),
-    decided_tally = COALESCE(r.decided_tally, n.decided_tally::jsonb)
-FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::timestamptz[], $5::text[], $6::numeric[],
-    $7::uuid[], $8::timestamptz[], $9::bytea[], $10::timestamptz[],
-    $11::text[], $12::timestamptz[], $13::integer[], $14::text[])
-    AS n (id, created_at, opened_stamp, opened_at, options, quorum, task_id, closes_at,
-          closed_stamp, closed_at, decided_choice, decided_at, decided_votes, decided_tally)
+    decided_tally = COALESCE(r.decided_tally, n.decided_tally)
+FROM unnest($1::round_change[]) AS n
 WHERE r.id = n.id AND r.created_at = n.created_at
 """
 
@@ -128,7 +114,7 @@ Stored = tuple[Round, dict[str, Count]]
 async def insert_or_read(tx: Connection, said: Mapping[UUID, Said]) -> dict[UUID, Stored]:
     """Store the rounds that are new; the others, locked, as they were."""
     rows = [_row(round_id, about.round) for round_id, about in said.items()]
-    new = {row["id"] for row in await tx.fetch(INSERT_OR_LOCK, *columns(rows))}
+    new = {row["id"] for row in await tx.fetch(INSERT_OR_LOCK, rows)}
     known = [row[:2] for row in rows if row[0] not in new]
     if not known:
         return {}
@@ -170,9 +156,12 @@ async def write_votes(tx: Connection, polls: Mapping[UUID, Poll]) -> None:
             for choice, count in poll.tally_after.items()
             if count != poll.tally_before.get(choice)
         ]
-    for statement, rows in ((UPSERT_VOTES, words), (UPDATE_LATENESS, lateness), (UPSERT_TALLIES, tallies)):
-        if rows:
-            await tx.execute(statement, *columns(rows))
+    if words:
+        await tx.execute(UPSERT_VOTES, words)
+    if lateness:
+        await tx.execute(UPDATE_LATENESS, *columns(lateness))
+    if tallies:
+        await tx.execute(UPSERT_TALLIES, *columns(tallies))
 
 
 async def write_rounds(
@@ -183,29 +172,27 @@ async def write_rounds(
 ) -> None:
     """What is not stored yet: of rounds that were just inserted, only the decision."""
     rows = [
-        (*_row(round_id, poll.after), *_decision_row(decided.get(round_id)))
+        _row(round_id, poll.after, decided.get(round_id))
         for round_id, poll in polls.items()
         if round_id in decided or (round_id in rounds and poll.before != poll.after)
     ]
     if rows:
-        await tx.execute(UPDATE_ROUNDS, *columns(rows))
+        await tx.execute(UPDATE_ROUNDS, rows)
 
 
-def _row(round_id: UUID, round_: Round) -> tuple[Any, ...]:
-    """The columns of INSERT_OR_LOCK, in order."""
+def _row(round_id: UUID, round_: Round, decision: Decision | None = None) -> tuple[Any, ...]:
+    """A round_change."""
     opening, closing = round_.opening, round_.closing
-    opened: tuple[Any, ...] = (None,) * 6
-    if opening is not None:
-        options = as_json(opening.options)
-        opened = (
-            opening.stamp, opening.opened_at, options, opening.quorum, opening.task_id, opening.closes_at
-        )  # fmt: skip
-    return (round_id, dated(round_id), *opened, *(closing or (None, None)))
+    return (
+        round_id,
+        dated(round_id),
+        *(opening or (None,) * 6),
+        *(closing or (None,) * 2),
+        *(_decision_row(decision) if decision else (None,) * 4),
+    )
 
 
-def _decision_row(decision: Decision | None) -> tuple[Any, ...]:
-    if decision is None:
-        return (None,) * 4
+def _decision_row(decision: Decision) -> tuple[Any, ...]:
     tally = {option: json_number(weight) for option, weight in (decision.tally or {}).items()}
     return decision.choice, decision.decided_at, decision.votes, as_json(tally)
 

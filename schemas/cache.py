@@ -61,6 +61,11 @@ def session_key(session_id: UUID) -> str:
     return f"s:{session_id}"
 
 
+def session_token_key(token_hash: bytes) -> str:
+    """What the read API keeps of a session: all it knows of one is the SHA-256 of its token."""
+    return f"s:{token_hash.hex()}"
+
+
 def agent_stats_key(agent_id: UUID) -> str:
     return f"stats:ag:{agent_id}"
 

@@ -120,11 +120,11 @@ class Pipeline:
         started = time.perf_counter()
         try:
             applied = await self._store.apply(items, trigger, trace)
+            stored = time.perf_counter()
+            await self._publish(applied, trace)
         except BaseException as error:
-            trace.end(trigger=trigger, size=len(items), error=describe(error), decided=False)
+            trace.end(trigger=trigger, size=len(items), error=error, decided=False)
             raise
-        stored = time.perf_counter()
-        await self._publish(applied, trace)
         published = time.perf_counter()
         for item in items:
             item.delivery.settle()

@@ -166,11 +166,14 @@ def compare_announcements(
         if round_id not in decided:
             check.wrong(round_id, "round.decided was published, but no decision is stored")
     for round_id, decision in decided.items():
-        said = {event["choice"] for event in ours if UUID(event["round_id"]) == round_id}
+        said = [event for event in ours if UUID(event["round_id"]) == round_id]
         if not said:
             check.wrong(round_id, "no round.decided was published")
-        elif said != {decision.choice}:
-            check.wrong(round_id, f"round.decided says {sorted(said)}, stored is {decision.choice!r}")
+        for event in said:
+            tally = {choice: Decimal(str(weight)) for choice, weight in event["tally"].items()}
+            stored = (decision.choice, decision.votes, decision.tally)
+            if (event["choice"], event["votes"], tally) != stored:
+                check.wrong(round_id, f"round.decided says {event['choice']!r}, stored: {decision.choice!r}")
     return check
 
 

@@ -165,7 +165,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         table.add_row(check.what, f"{check.compared:,}", f"[red]{wrong:,}[/red]" if wrong else "0")
     console.print(table)
     for line in first_differences(verdict.differences):
-        console.print(f"  {line}", style="red", markup=False, highlight=False)
+        console.print(f"  {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     for what in verdict.not_checked:
         console.print(f"not checked: {what}", style="yellow", markup=False, highlight=False)
 

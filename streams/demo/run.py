@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -125,13 +126,22 @@ class Run:
         )
         try:
             async with alongside(readers), alongside(_every(REFRESH_SECONDS, progress.refresh)):
-                async with alongside(_keep_looking(rest)):  # until `rest.wait` takes over its connection
-                    await publisher.send_all(self._noted(messages, service))
+                await self._publish(publisher, rest, self._noted(messages, service))
                 progress.phase("waiting until everything is at rest")
                 await rest.wait(self.options.rest, service.group.check)
         except (NotAtRest, PublishFailed, ProcessEnded) as error:
             return [str(error)]
         return []
+
+    async def _publish(self, publisher: Publisher, rest: Rest, messages: Iterator[Message]) -> None:
+        """Send everything, counting what has arrived meanwhile."""
+        sent = asyncio.Event()
+        counting = asyncio.create_task(_keep_looking(rest, sent))
+        try:
+            await publisher.send_all(messages)
+        finally:
+            sent.set()
+            await counting
 
     def _plan(self, snapshot: Snapshot) -> list[Message]:
         options, run = self.options, self.ledger.run
@@ -243,9 +253,12 @@ async def _every(seconds: float, act: Callable[[], None]) -> None:
         await asyncio.sleep(seconds)
 
 
-async def _keep_looking(rest: Rest) -> None:
-    """Counts for the display; the longer counting takes, the more seldom."""
-    while True:
+async def _keep_looking(rest: Rest, until: asyncio.Event) -> None:
+    """Counts for the display; the longer counting takes, the more seldom. Told to end and not cancelled,
+    since a cancelled query or AMQP call costs its connection or channel."""
+    while not until.is_set():
         begin = time.monotonic()
         await rest.look()
-        await asyncio.sleep(max(COUNT_SECONDS, 10 * (time.monotonic() - begin)))
+        pause = max(COUNT_SECONDS, 10 * (time.monotonic() - begin))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), pause)

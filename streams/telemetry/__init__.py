@@ -18,11 +18,13 @@
 Nothing reaches the exporter before `end`. No global state: a process may hold several instances.
 """
 
+from streams.telemetry.batch import BatchTrace
 from streams.telemetry.context import TraceContext, parse_traceparent
 from streams.telemetry.logs import configure_logging, log_context
 from streams.telemetry.metrics import Metrics, QueueMetrics
 from streams.telemetry.setup import Telemetry
-from streams.telemetry.spans import BatchTrace, MessageTrace, Step, Tracing
+from streams.telemetry.spans import Tracing
+from streams.telemetry.steps import MessageTrace, Step
 
 __all__ = [
     "BatchTrace",

@@ -31,7 +31,7 @@ Dropped = Callable[[str, int], None]
 class QueuePolicy:
     """Bounds of the queue.
 
-    25,000 spans a second fill the default queue in 1.3 s, about 20 MB: an exporter that stalls for
+    25,000 spans a second fill the default queue in 1.3 s, about 25 MB: an exporter that stalls for
     longer costs spans, never memory or time.
     """
 

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from streams import partitions
+from streams.telemetry.metrics import Metrics
 
 MONTHLY = ("event_history", "round_tallies", "rounds", "tasks", "votes")
 
@@ -294,13 +295,16 @@ async def test_the_keeper_goes_on_after_an_error(database_url: str, database: as
 
     nowhere = urlunsplit(urlsplit(database_url)._replace(path="/postgres"))
     async with asyncpg.create_pool(nowhere, min_size=0, max_size=1) as unmigrated:
-        keeper = partitions.PartitionKeeper(unmigrated, sleep=sleep)
+        metrics = Metrics()
+        keeper = partitions.PartitionKeeper(unmigrated, metrics, sleep=sleep)
         task = asyncio.create_task(keeper.run())
         assert await asyncio.wait_for(waits.get(), 10) == 60.0
         keeper._pool = database  # the database is migrated at last
         go.release()
         assert await asyncio.wait_for(waits.get(), 10) == 3600.0
         assert min(keeper.ahead.values()) == 2
+        gauge = metrics.registry.get_sample_value("streams_partitions_ahead_months", {"table": "tasks"})
+        assert gauge == 3
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -231,8 +231,11 @@ def test_decisions_are_judged(decision: Decision | None, agrees: bool) -> None:
 )
 def test_each_decision_is_announced_once(heard: list[tuple[str, str]], agrees: bool) -> None:
     key = UUID(ROUND)
-    events = [{"id": id_, "round_id": ROUND, "choice": choice} for id_, choice in heard]
-    found = compare_announcements({key: decided()}, events, {(key,): {}})
+    events = [
+        {"id": id_, "round_id": ROUND, "choice": choice, "tally": {"x": "2.0"}, "votes": 0}
+        for id_, choice in heard
+    ]
+    found = compare_announcements({key: decided(x="2")}, events, {(key,): {}})
     assert (found.differences == []) is agrees
 
 

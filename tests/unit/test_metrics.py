@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -93,3 +94,11 @@ def test_all_of_our_names_have_one_prefix_and_a_documentation(metrics: Metrics) 
     for family in metrics.registry.collect():
         assert re.fullmatch(r"(streams|process)_[a-z_]+", family.name)
         assert family.documentation
+
+
+def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
+    text = Path(__file__).parents[2].joinpath("docs/telemetry.md").read_text(encoding="utf-8")
+    for family in metrics.registry.collect():
+        if family.name.startswith("streams_"):
+            suffix = "_total" if family.type == "counter" else ""
+            assert f"`{family.name}{suffix}`" in text

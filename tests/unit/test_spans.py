@@ -213,12 +213,12 @@ def test_tracestate_travels_with_a_message(collected: Collected) -> None:
 
 def test_an_array_has_one_span_and_one_more_per_event_with_a_trace_of_its_own(collected: Collected) -> None:
     tracing = collected.tracing
-    message = tracing.message(QUEUE, received_ns=1, events=3)
+    message = tracing.message(QUEUE, received_ns=1, events=5)
     own = tracing.event(message, traceparent=PARENT, message_id="own")
     assert tracing.event(message, traceparent="nonsense") is message
-    first, second = collected.batch([message, own]), collected.batch([message])
-    end(first, 2)
-    end(second, 1)
+    first, second = collected.batch([message, own, message]), collected.batch([message, message])
+    end(first, 3)
+    end(second, 2)
 
     spans = collected.spans()
     processes = [span for span in spans if span.name == f"process {QUEUE}"]
@@ -229,7 +229,7 @@ def test_an_array_has_one_span_and_one_more_per_event_with_a_trace_of_its_own(co
     assert linked(event) == [ids(whole), batches[0]]
     assert linked(whole) == batches, "the message is over with its last event, and knows both batches"
     assert whole.attributes is not None
-    assert whole.attributes["streams.message.events"] == 3
+    assert whole.attributes["streams.message.events"] == 5
 
 
 def test_a_rolled_back_attempt_leaves_the_events_to_the_one_that_decides(collected: Collected) -> None:

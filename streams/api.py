@@ -1,0 +1,127 @@
+"""The read API as a process: Granian inside our own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import structlog
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from handlers.api import create_app
+from streams.app import stop_on_signals
+from streams.cache import Cache, connect_redis
+from streams.database import Database
+from streams.health import free_port
+from streams.settings import Settings, require
+from streams.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
+
+_REDIS_TIMEOUT = 0.25  # a slow Redis must not be slower than the database
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was asked already.
+
+    Raises:
+        ConfigurationError: a URL is missing or cannot be used; nothing was started.
+    """
+    uvloop.run(Api(settings).run())
+
+
+class Api:
+    """The read API from its settings to its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings, "api")
+        redis = connect_redis(require(settings.redis_url, "REDIS_URL"), "api", timeout=_REDIS_TIMEOUT)
+        self._telemetry = Telemetry.from_environment("api", link_limit=1)
+        self._cache = Cache(redis, metrics=self._telemetry.metrics)
+        self.host = settings.http_host
+        self.port = settings.http_port or free_port(settings.http_host)
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Connect, serve until SIGTERM, SIGINT or `stop`, drain, close."""
+        stop = stop or stop_on_signals()
+        if not await self._connect(stop):
+            return
+        requests = Requests(
+            create_app(
+                pool=self._database.pool,
+                cache=self._cache,
+                metrics=self._telemetry.metrics,
+                api_open=self._settings.api_open,
+            )
+        )
+        server = Server(
+            requests, address=self.host, port=self.port, interface=Interfaces.ASGI, log_enabled=False
+        )
+        serving = asyncio.create_task(server.serve())
+        stopping = asyncio.create_task(stop.wait())
+        log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            server.stop()  # type: ignore[no-untyped-call]
+            await requests.drain(self._settings.shutdown_seconds)
+            await serving
+        finally:
+            stopping.cancel()
+            await self._close()
+
+    async def _connect(self, stop: asyncio.Event) -> bool:
+        """Wait for PostgreSQL, however long it takes to come up; False if we were to stop meanwhile."""
+        wait = 0.2
+        while not stop.is_set():
+            try:
+                await self._database.connect()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("waiting for a server", server="PostgreSQL", error=type(error).__name__)
+            else:
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait)
+            wait = min(wait * 2, 5.0)
+        return False
+
+    async def _close(self) -> None:
+        await self._cache.close()
+        await self._database.close()
+        await asyncio.to_thread(self._telemetry.shutdown, 5.0)
+        log.info("stopped", role="api")
+
+
+class Requests:
+    """Keeps count of the requests under way, since Granian's embedded server does not wait for them."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._count += 1
+        self._idle.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no request is under way."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            log.warning("requests were cut off", role="api", count=self._count)
