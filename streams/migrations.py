@@ -113,7 +113,7 @@ def _pending(dsn: str, sources: Sequence[Path | str]) -> list[str]:
         row = connection.execute("SELECT to_regclass(%s)", [table]).fetchone()
         if row is None or row[0] is None:
             return [migration.id for migration in migrations]
-        marks = connection.execute(f"SELECT migration_id FROM {table}")  # type: ignore[arg-type] # noqa: S608
+        marks = connection.execute(f"SELECT migration_id FROM {table}")  # noqa: S608
         done = {mark[0] for mark in marks}
     return [migration.id for migration in migrations if migration.id not in done]
 

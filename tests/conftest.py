@@ -20,6 +20,9 @@ import redis.asyncio
 from streams.migrations import migrate
 from streams.settings import Settings
 from streams.stack import LocalStack, StackUrls
+from tests.receivers import over_grpc, over_http
+
+__all__ = ["over_grpc", "over_http"]
 
 _numbers = count(1)
 

@@ -58,7 +58,8 @@ def read_leaders(folder: Path) -> dict[str, Process]:
 
 def members(folder: Path, leaders: Collection[Process]) -> set[Process]:
     """Every living process of the stack."""
-    return session_members(leaders) | {pid_of for pid_of, _ in _processes() if _is_marked(pid_of, folder)}
+    marked = {process for process, _ in _processes() if _is_marked(process, folder)}
+    return marked | session_members(leaders)
 
 
 def session_members(leaders: Collection[Process]) -> set[Process]:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 OURS = ROOT / "schemas" / "sql"
 SNAPSHOT = Path(__file__).with_name("schema.txt")
 
-IDS = ["0000.roles", "0001.engine", "0002.application", "0003.partitions", "0004.privileges"]
+IDS = sorted(path.stem for path in OURS.glob("*.sql"))
 
 _numbers = count(1)
 
@@ -44,12 +44,12 @@ SELECT line FROM (
     SELECT format('table %s partition by %s', relname, pg_get_partkeydef(oid))
     FROM relations WHERE relkind = 'p'
   UNION ALL
-    SELECT format('table %s column %s %s%s%s', relname, attname, format_type(atttypid, atttypmod),
+    SELECT format('%s %s column %s %s%s%s', CASE relkind WHEN 'c' THEN 'type' ELSE 'table' END, relname, attname, format_type(atttypid, atttypmod),
                   CASE WHEN attnotnull THEN ' not null' END,
                   ' default ' || pg_get_expr(d.adbin, d.adrelid))
     FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND attnum > 0 AND NOT attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
-    WHERE relkind IN ('r', 'p')
+    WHERE relkind IN ('r', 'p', 'c')
   UNION ALL
     SELECT format('table %s constraint %s %s', r.relname, conname, pg_get_constraintdef(n.oid))
     FROM relations r JOIN pg_constraint n ON n.conrelid = r.oid

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import grpc  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
-    TraceServiceServicer,
-    add_TraceServiceServicer_to_server,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits
@@ -31,100 +18,11 @@ from opentelemetry.trace import SpanKind
 from streams.telemetry import Telemetry
 from streams.telemetry.otlp import Encoder, varint
 from streams.telemetry.records import Record, Shape, Spans, Target
+from tests.receivers import Receiver
 
 QUEUE = "tasks.record_tasks"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
-
-
-class Receiver:
-    """What a collector has taken in."""
-
-    def __init__(self) -> None:
-        self.requests: list[ExportTraceServiceRequest] = []
-        self.headers: list[dict[str, str]] = []
-        self.refusals = 0
-        """How many requests to refuse before taking one."""
-
-    @property
-    def spans(self) -> list[Span]:
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    @property
-    def resource(self) -> dict[str, str]:
-        [attributes] = {
-            tuple((pair.key, pair.value.string_value) for pair in resource.resource.attributes)
-            for request in self.requests
-            for resource in request.resource_spans
-        }
-        return dict(attributes)
-
-
-class _Service(TraceServiceServicer):
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-
-    def Export(  # noqa: N802 - the name in the .proto file
-        self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
-    ) -> ExportTraceServiceResponse:
-        if self._receiver.refusals:
-            self._receiver.refusals -= 1
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not today")
-        self._receiver.headers.append(dict(context.invocation_metadata()))
-        self._receiver.requests.append(request)
-        return ExportTraceServiceResponse()
-
-
-@pytest.fixture
-def over_grpc(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    receiver = Receiver()
-    server = grpc.server(ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(_Service(receiver), server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    yield receiver
-    server.stop(None).wait(10)
-
-
-@pytest.fixture
-def over_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                body = gzip.decompress(body)
-            assert self.path == "/v1/traces"
-            receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
-            status = 400 if receiver.refusals else 200
-            if receiver.refusals:
-                receiver.refusals -= 1
-            else:
-                receiver.requests.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(status)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    yield receiver
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
 
 
 @pytest.fixture(params=["over_grpc", "over_http"])
