@@ -10,7 +10,7 @@ from uuid import UUID
 from handlers.merging import newest
 from handlers.scores import LOCK_AGENTS
 from schemas import cache
-from schemas.agents import AgentEvent, AgentRegistered, AgentStatus, AgentStatusChanged
+from schemas.agents import AgentEvent, AgentStatus
 from schemas.contract import Batch, BatchPolicy, Changes, Stream
 
 if TYPE_CHECKING:
@@ -70,16 +70,14 @@ class Agent(NamedTuple):
 
 def agent_of(event: AgentEvent) -> Agent:
     """An agent about which only this event is known."""
-    match event:
-        case AgentRegistered():
-            data = event.data
-            registration = Registration(event.stamp, data.name, data.capabilities, data.is_active)
-            status = AgentStatus.ACTIVE if data.is_active else AgentStatus.INACTIVE
-            return Agent(event.time, event.time, Status(registration.stamp, status), registration)
-        case AgentStatusChanged():
-            return Agent(event.time, event.time, Status(event.stamp, event.data.status))
-        case _:
-            assert_never(event)
+    if event.type == "agent.registered":
+        data = event.data
+        registration = Registration(event.stamp, data.name, data.capabilities, data.is_active)
+        status = AgentStatus.ACTIVE if data.is_active else AgentStatus.INACTIVE
+        return Agent(event.time, event.time, Status(registration.stamp, status), registration)
+    if event.type == "agent.status_changed":
+        return Agent(event.time, event.time, Status(event.stamp, event.data.status))
+    assert_never(event)
 
 
 def join(first: Agent, second: Agent) -> Agent:

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     AGREED = "agreed"
 
 
+_BY_STATUS: Final = {"completed": Kind.COMPLETED, "failed": Kind.FAILED}
 POINTS: Final = {Kind.COMPLETED: 10, Kind.FAILED: -5, Kind.AGREED: 3}
 
 # Enters agents that were never heard of and locks the others; everything about an agent's scores is written
@@ -69,11 +70,10 @@ class Contribution(NamedTuple):
     kind: Kind
 
 
-def of_task(agent_id: UUID | None, status: str, finished_at: datetime | None) -> Contribution | None:
+def of_task(agent_id: UUID, status: str, finished_at: datetime) -> Contribution | None:
     """What a task contributes: to its agent, on the day that it ended."""
-    if agent_id is None or finished_at is None or status not in (Kind.COMPLETED, Kind.FAILED):
-        return None
-    return Contribution(agent_id, _day(finished_at), Kind(status))
+    kind = _BY_STATUS.get(status)
+    return Contribution(agent_id, _day(finished_at), kind) if kind else None
 
 
 def of_vote(agent_id: UUID, decided_at: datetime) -> Contribution:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from handlers import scores
@@ -60,19 +60,34 @@ WHERE t.id = n.id AND t.created_at = n.created_at
 """
 
 
+class Move(NamedTuple):
+    """A task that the batch changed; `before` is None for a new one."""
+
+    task_id: UUID
+    before: Task | None
+    after: Task
+
+
 @stream.handler(exchange="tasks", events=TaskEvent, batch=BatchPolicy(size=500, linger=0.02))
 async def record_tasks(batch: Batch[TaskEvent], tx: Connection) -> Changes:
     """Merge the events into their tasks, and the tasks' ends into their agents' scores."""
     said = fold(batch.events)
-    before = await _insert_or_read(tx, said)
-    after = {
-        task_id: join(stored, task) if (stored := before.get(task_id)) else task
-        for task_id, task in said.items()
-    }
-    changed = {task_id: task for task_id, task in after.items() if task != before.get(task_id)}
-    await _update(tx, before, changed)
-    scored = await scores.apply(tx, _score_changes(before, changed))
-    return scores.with_scores(_changes(before, changed), scored)
+    stored = await _insert_or_read(tx, said)
+    moves = _merge(stored, said)
+    await _update(tx, moves)
+    scored = await scores.apply(tx, _score_changes(moves))
+    return scores.with_scores(_changes(moves), scored)
+
+
+def _merge(stored: Mapping[UUID, Task], said: Mapping[UUID, Task]) -> list[Move]:
+    """The tasks that are others now."""
+    moves = []
+    for task_id, task in said.items():
+        before = stored.get(task_id)
+        after = task if before is None else join(before, task)
+        if after != before:
+            moves.append(Move(task_id, before, after))
+    return moves
 
 
 async def _insert_or_read(tx: Connection, said: Mapping[UUID, Task]) -> dict[UUID, Task]:
@@ -85,11 +100,11 @@ async def _insert_or_read(tx: Connection, said: Mapping[UUID, Task]) -> dict[UUI
     return {row["id"]: _read(row) for row in await tx.fetch(SELECT_LOCKED, *columns(known))}
 
 
-async def _update(tx: Connection, before: Mapping[UUID, Task], changed: Mapping[UUID, Task]) -> None:
+async def _update(tx: Connection, moves: Sequence[Move]) -> None:
     rows = [
-        _row(task_id, task, task.created is not stored.created, task.outcome is not stored.outcome)
-        for task_id, task in changed.items()
-        if (stored := before.get(task_id))
+        _row(task_id, task, task.created is not before.created, task.outcome is not before.outcome)
+        for task_id, before, task in moves
+        if before is not None
     ]
     if rows:
         await tx.execute(UPDATE_CHANGED, rows)
@@ -102,9 +117,9 @@ def _row(task_id: UUID, task: Task, *other: bool) -> tuple[Any, ...]:
         task_id,
         dated(task_id),
         task.updated_at,
-        task.status_name,
+        status.status if status else "pending",
         *((created.kind, created.user_id, created.priority) if created else (None, None, 0)),
-        task.agent_id,
+        assignee.agent_id if assignee else None,
         *((progress.progress, progress.note) if progress else (None, None)),
         *((outcome.finished_at, outcome.retryable, outcome.reason) if outcome else (None, None, None)),
         task.assigned_at,
@@ -140,27 +155,25 @@ def _read(row: asyncpg.Record) -> Task:
     )
 
 
-def _score_changes(before: Mapping[UUID, Task], changed: Mapping[UUID, Task]) -> scores.Deltas:
+def _score_changes(moves: Sequence[Move]) -> scores.Deltas:
     deltas = scores.Deltas()
-    for task_id, task in changed.items():
-        stored = before.get(task_id)
-        deltas.move(_contribution(stored) if stored else None, _contribution(task))
+    for _, before, task in moves:
+        deltas.move(_contribution(before) if before else None, _contribution(task))
     return deltas
 
 
 def _contribution(task: Task) -> scores.Contribution | None:
-    finished_at = task.outcome.finished_at if task.outcome else None
-    return scores.of_task(task.agent_id, task.status_name, finished_at)
+    if task.outcome is None or task.assignee is None:
+        return None
+    return scores.of_task(task.assignee.agent_id, task.status_name, task.outcome.finished_at)
 
 
-def _changes(before: Mapping[UUID, Task], changed: Mapping[UUID, Task]) -> Changes:
+def _changes(moves: Sequence[Move]) -> Changes:
     """The caches of the tasks, and of their agents and users before and after."""
-    touched = [*changed.values(), *(before[task_id] for task_id in changed if task_id in before)]
-    agents = {task.agent_id for task in touched} - {None}
-    users = {task.user_id for task in touched} - {None}
-    keys = {cache.task_key(task_id) for task_id in changed}
-    keys |= {cache.agent_stats_key(agent_id) for agent_id in agents if agent_id}
-    keys |= {cache.user_tasks_key(user_id) for user_id in users if user_id}
-    tags = {cache.agent_tag(agent_id) for agent_id in agents if agent_id}
-    tags |= {cache.user_tag(user_id) for user_id in users if user_id}
-    return Changes(keys=keys, tags=tags)
+    touched = [task for move in moves for task in (move.before, move.after) if task is not None]
+    agents = {task.assignee.agent_id for task in touched if task.assignee}
+    users = {task.created.user_id for task in touched if task.created and task.created.user_id}
+    keys = {cache.task_key(move.task_id) for move in moves}
+    keys.update(map(cache.agent_stats_key, agents), map(cache.user_tasks_key, users))
+    tags = {*map(cache.agent_tag, agents), *map(cache.user_tag, users)}
+    return Changes(keys, tags)

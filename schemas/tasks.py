@@ -26,7 +26,7 @@ class CreatedData(TaskData):
     agent_id: UUID | None = None
     user_id: UUID | None = None
     priority: Annotated[int, Field(ge=0, le=9)] = 0
-    payload: JsonObject = {}
+    payload: JsonObject = Field(default_factory=dict)
 
 
 class AssignedData(TaskData):
@@ -43,7 +43,7 @@ class ProgressedData(TaskData):
 
 
 class CompletedData(TaskData):
-    result: JsonObject = {}
+    result: JsonObject = Field(default_factory=dict)
 
 
 class TaskError(Data):

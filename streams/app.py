@@ -32,7 +32,7 @@ from streams.intake import Intake
 from streams.outbox import Outbox
 from streams.outcome import is_missing_partition
 from streams.pipeline import Pipeline
-from streams.publisher import Publisher
+from streams.publisher import Publisher, named
 from streams.quarantine import Quarantine
 from streams.settings import Settings, require
 from streams.stores import BatchStore, PostgresStore, RedisStore
@@ -93,8 +93,7 @@ class Service:
         self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = RabbitBroker(
-            require(settings.amqp_url, "AMQP_URL"),
-            client_properties={"connection_name": f"streams-{name}"},
+            named(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}"),
             logger=None,
             apply_types=False,
             specification_url="amqp://rabbitmq",  # the default would document our password

@@ -57,7 +57,7 @@ class Window:
     def _inside(self, value: datetime, field: str, now: datetime) -> None:
         if value > now + self._skew:
             raise OutsideWindow(
-                f"is dated more than {self._skew.total_seconds():g} s in the future; check the producer's clock",
+                f"is dated more than {self._skew.total_seconds():g} s ahead; check the producer's clock",
                 field=field,
             )
         if value < now - self._retention:

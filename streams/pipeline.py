@@ -91,7 +91,7 @@ class Pipeline:
             tries += 1
             try:
                 await self._attempt(items, trigger)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the table in streams.outcome sorts them
                 verdict = judge(error)
                 if verdict is Verdict.TRANSIENT and tries < _TRANSIENT_TRIES:
                     await self._back_off(error, tries)

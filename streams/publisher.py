@@ -9,10 +9,16 @@ from typing import Any, Self
 
 import aio_pika
 from aio_pika.abc import AbstractRobustConnection, DeliveryMode
+from yarl import URL
 
 from schemas.envelope import Event
 from schemas.errors import StreamsError
 from streams.decode import STRUCTURED
+
+
+def named(url: str, name: str) -> str:
+    """A URL whose connection shows under this name in RabbitMQ's management."""
+    return str(URL(url).update_query(name=name))
 
 
 class PublishFailed(StreamsError):
@@ -73,9 +79,7 @@ class Publisher:
         Raises:
             OSError, aio_pika.exceptions.AMQPError: the broker cannot be reached or refuses us.
         """
-        self._connection = await aio_pika.connect_robust(
-            self._url, timeout=self._timeout, client_properties={"connection_name": self._name}
-        )
+        self._connection = await aio_pika.connect_robust(named(self._url, self._name), timeout=self._timeout)
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
 
     async def close(self) -> None:

@@ -59,14 +59,13 @@ class Quarantine:
             "x-delivery-count-before": delivery.delivery_count,
             "x-trace-id": (item.trace.trace_id if item.trace else None) or "",
         }
-        for name, value in (
-            ("x-message-id", delivery.message_id),
-            ("x-type", delivery.type),
-            ("x-app-id", delivery.app_id),
-            ("x-timestamp", delivery.timestamp.isoformat() if delivery.timestamp else None),
-        ):
-            if value:
-                headers[name] = value
+        properties = {
+            "x-message-id": delivery.message_id,
+            "x-type": delivery.type,
+            "x-app-id": delivery.app_id,
+            "x-timestamp": delivery.timestamp.isoformat() if delivery.timestamp else None,
+        }
+        headers |= {name: value for name, value in properties.items() if value}
         return Outgoing(
             exchange=DEAD_LETTERS,
             routing_key=f"{delivery.exchange or 'default'}.{reason}"[:255],

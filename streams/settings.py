@@ -51,9 +51,12 @@ class Settings(BaseSettings):
     """What a process of ours is told by its environment; validated once, at start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMS_", frozen=True, extra="ignore", populate_by_name=True,
+        env_prefix="STREAMS_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True
+        use_attribute_docstrings=True,
     )
 
     amqp_url: SecretStr | None = Field(None, validation_alias="AMQP_URL")
@@ -197,6 +200,6 @@ def require(url: SecretStr | None, variable: str) -> str:
     """
     if url is None:
         raise ConfigurationError(
-            f"{variable} is not set (`streams run` and `streams demo` start local servers where none is given)"
+            f"{variable} is not set; `streams run` and `streams demo` start local servers instead"
         )
     return url.get_secret_value()

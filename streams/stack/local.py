@@ -11,15 +11,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from streams.stack import guard
 from streams.stack.guard import POLL_SECONDS, Process, look
 from streams.stack.model import (
-    SERVICES, PortTaken, Service, ServiceStatus, StackError, StackStatus, StackUrls,
+    SERVICES,
+    PortTakenError,
+    Service,
+    ServiceStatus,
+    StackError,
+    StackStatus,
+    StackUrls,
 )  # fmt: skip
 from streams.stack.places import Account, default_parent, locate, make_folder, parents_of, servers_account
-from streams.stack.ports import Ports, pick_ports
+from streams.stack.ports import pick_ports
 from streams.stack.postgres import Postgres
 from streams.stack.rabbitmq import PortMapper, RabbitMQ
 from streams.stack.redis import Redis
@@ -58,7 +63,9 @@ class LocalStack:
         if not name or not all(c.isalnum() or c in "-_" for c in name):
             raise StackError(f"{name!r} is no name for a stack: letters, digits, - and _ are allowed")
         if not Path("/proc/self/stat").exists():
-            raise StackError("the local stack needs Linux: set AMQP_URL, DATABASE_URL and REDIS_URL to servers")
+            raise StackError(
+                "the local stack needs Linux: set AMQP_URL, DATABASE_URL and REDIS_URL to servers"
+            )
         self._account = servers_account()
         wanted = root or default_parent() / name
         if unique:
@@ -97,9 +104,9 @@ class LocalStack:
             _remove_abandoned(self.folder.parent, self._base_name, self._account)
         make_folder(self.folder, self._account)
         self._lock.acquire()
+        if self._is_up_on_purpose():
+            return self._join()
         try:
-            if (running := self._already_running()) is not None:
-                return running
             self._end_processes(patience=STOP_SECONDS)
             if self._unique:
                 _empty(self.folder)
@@ -108,31 +115,33 @@ class LocalStack:
             self._undo()
             raise
 
-    def _already_running(self) -> StackUrls | None:
+    def _is_up_on_purpose(self) -> bool:
         state = State.load(self.folder)
-        if state is None or not state.detached or not all(p.is_alive for p in state.processes.values()):
-            return None
-        if not self._detached:
+        return state is not None and state.detached and all(p.is_alive for p in state.processes.values())
+
+    def _join(self) -> StackUrls:
+        self._lock.release()
+        urls = self.status().urls
+        if not self._detached or urls is None:
             raise StackError(
-                f"the local stack {self.name} is up for other use: "
+                f"the local stack {self.name} is up already: "
                 f"stop it with `streams stack down --name {self.name}`, or use its URLs"
             )
-        self._lock.release()
-        return _urls(Site(self.folder, self._account, state.ports, load_passwords(self.folder)))
+        return urls
 
     def _start_on_free_ports(self) -> StackUrls:
         passwords = load_passwords(self.folder)
         if not self._detached:
             self._guard = self._start_guard()
-        for attempt in itertools.count(1):
-            site = Site(self.folder, self._account, pick_ports(), passwords)
+        for attempts_left in reversed(range(_PORT_ATTEMPTS)):
             try:
-                self._start_all(site)
+                self._start_all(Site(self.folder, self._account, pick_ports(), passwords))
                 break
-            except PortTaken:
-                self._end_processes(patience=STOP_SECONDS)
-                if attempt == _PORT_ATTEMPTS:
+            except PortTakenError:
+                if not attempts_left:
                     raise
+                self._end_processes(patience=STOP_SECONDS)
+        site = self._started()
         if self._detached:
             State(site.ports, self._leaders, detached=True).save(self.folder)
             _RELEASED.extend(self._children.values())
@@ -178,7 +187,7 @@ class LocalStack:
         tail = site.log_tail(name)
         taken = "address already in use" in tail.lower() or "eaddrinuse" in tail.lower()
         message = f"{name} {what}; the end of {site.log(name)}:\n{tail}"
-        return PortTaken(message) if taken else StackError(message)
+        return PortTakenError(message) if taken else StackError(message)
 
     def stop(self) -> None:
         """Shut the servers down in order, make sure that nothing is left, free the name.
@@ -214,7 +223,7 @@ class LocalStack:
         (self.folder / guard.STATE_FILE).unlink(missing_ok=True)
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
-        assert self._lock.descriptor is not None  # noqa: S101
+        assert self._lock.descriptor is not None
         return subprocess.Popen(
             [
                 sys.executable, "-I", "-S", guard.__file__, str(self.folder), str(os.getpid()),
@@ -282,7 +291,9 @@ class LocalStack:
             "up" if all(up) else "partial" if any(up) else "down",
             owner.pid if owner and owner.is_alive else None,
             tuple(services),
-            _urls(Site(self.folder, self._account, state.ports, load_passwords(self.folder))) if any(up) else None,
+            _urls(Site(self.folder, self._account, state.ports, load_passwords(self.folder)))
+            if any(up)
+            else None,
         )
 
     @classmethod

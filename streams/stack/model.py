@@ -17,7 +17,7 @@ class StackError(Exception):
     """The local stack cannot do what was asked; the message says what to do about it."""
 
 
-class PortTaken(StackError):
+class PortTakenError(StackError):
     """Another program took a port between our choice and the server's start."""
 
 

@@ -14,6 +14,8 @@ from streams.stack.model import StackError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent
+# Not /tmp: data should survive a restart of the machine. `make_folder` refuses what another user put there.
+_SHARED = "/var/tmp"  # noqa: S108
 
 
 class RunAs(TypedDict, total=False):
@@ -93,7 +95,11 @@ def locate(wanted: Path, account: Account) -> Path:
     for candidate in candidates:
         existing = next(path for path in (candidate, *candidate.parents) if path.exists())
         writable = os.access(existing, os.W_OK | os.X_OK)
-        if writable and not any(c.isspace() for c in str(candidate)) and _enters(existing, candidate, account):
+        if (
+            writable
+            and not any(c.isspace() for c in str(candidate))
+            and _enters(existing, candidate, account)
+        ):
             return candidate
     raise StackError(f"no folder for the servers: tried {', '.join(map(str, candidates))}")
 
@@ -108,7 +114,7 @@ def make_folder(folder: Path, account: Account) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
-        # Above the stack's own folder there is nothing to hide, and a strict umask must not lock the servers out.
+        # Above the stack's own folder nothing is to be hidden; a strict umask must not lock the servers out.
         path.chmod(0o711 if account.dropped and path != folder else 0o700)
     if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), account.uid):
         if os.geteuid() != 0 or folder.is_symlink():
@@ -131,4 +137,4 @@ def _elsewhere(parent: Path) -> list[Path]:
     else:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     # The temporary folder is open to all, so the name there carries whose it is.
-    return [state / "agent-streams" / digest, Path("/var/tmp") / f"agent-streams-{os.geteuid()}-{digest}"]
+    return [state / "agent-streams" / digest, Path(_SHARED) / f"agent-streams-{os.geteuid()}-{digest}"]

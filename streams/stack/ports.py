@@ -56,8 +56,8 @@ def _candidates() -> Iterator[int]:
 
 
 def _is_free(port: int) -> bool:
-    # The wildcard address, too: a server that listens there on this port would answer our clients' neighbours.
-    for host in (LOOPBACK, "0.0.0.0"):
+    # A server on the wildcard address holds the port, too.
+    for host in (LOOPBACK, "0.0.0.0"):  # noqa: S104
         with socket.socket() as probe:
             try:
                 probe.bind((host, port))

@@ -46,7 +46,7 @@ class Postgres:
     def prepare(self) -> None:
         if not self._data.exists():
             self._create()
-        # No server of this folder runs, and the pid in the file may be another's by now, which PostgreSQL believes.
+        # No server of this folder runs; if its pid is another's by now, PostgreSQL would believe the file.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         files = {name: self._home / name for name in ("pg_hba.conf", "pg_ident.conf")}
         for path, text in zip(files.values(), (_HBA, ""), strict=True):
@@ -81,7 +81,13 @@ class Postgres:
         unfinished.rename(self._data)
 
     def command(self) -> Sequence[str]:
-        return [self._binary("postgres"), "-D", str(self._data), "-c", f"config_file={self._home}/postgresql.conf"]
+        return [
+            self._binary("postgres"),
+            "-D",
+            str(self._data),
+            "-c",
+            f"config_file={self._home}/postgresql.conf",
+        ]
 
     def variables(self) -> Mapping[str, str]:
         return {}

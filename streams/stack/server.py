@@ -21,7 +21,15 @@ DATABASE = "streams"
 
 # Debian keeps servers off an ordinary user's PATH.
 _SEARCH = os.pathsep.join(
-    (os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+    (
+        os.environ.get("PATH", ""),
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    )
 )
 PROBE_SECONDS = 2.0
 _LOG_TAIL_LINES = 15
@@ -76,8 +84,10 @@ class Site:
             said = (done.stderr or done.stdout).strip()
             raise StackError(f"{Path(command[0]).name} failed with status {done.returncode}: {said}")
 
-    def spawn(self, service: str, command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start a server in a session of its own, so that no Ctrl-C reaches it and all its children are known."""
+    def spawn(
+        self, service: str, command: Sequence[str], variables: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Start a server in its own session: no Ctrl-C reaches it, and all its children are known."""
         with _fresh_log(self.log(service)) as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -127,7 +137,8 @@ def find_binary(name: str, *places: str | Path) -> str:
     found = shutil.which(name, path=_SEARCH)
     if found is None:
         raise StackError(
-            f"{name} is not installed: run `make setup`, or set AMQP_URL, DATABASE_URL and REDIS_URL to servers"
+            f"{name} is not installed: run `make setup`, "
+            "or set AMQP_URL, DATABASE_URL and REDIS_URL to servers"
         )
     return found
 

@@ -46,7 +46,7 @@ class State:
 
 
 class FolderLock:
-    """One user of a folder at a time, as long as the descriptor lives; the kernel lets go when a process dies."""
+    """One user of a folder at a time; the kernel lets go when the process dies."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _LOCK_FILE
@@ -64,7 +64,8 @@ class FolderLock:
             if (owner and owner.is_alive) or time.monotonic() > deadline:
                 by = f" by process {owner.pid}" if owner else ""
                 raise StackError(
-                    f"the local stack in {self._path.parent} is in use{by}: stop that first, or use another name"
+                    f"the local stack in {self._path.parent} is in use{by}: "
+                    "stop that first, or use another name"
                 )
             time.sleep(POLL_SECONDS)
 
@@ -109,11 +110,13 @@ def load_passwords(folder: Path) -> Mapping[str, str]:
         return {name: found[name] for name in SERVICES}
     except FileNotFoundError:
         if (folder / "postgres" / "data").exists():
-            raise StackError(f"{path} is gone, and with it the way into the data beside it: remove {folder}") from None
+            raise StackError(
+                f"{path} is gone, and with it the way into the data beside it: remove {folder}"
+            ) from None
     except (ValueError, KeyError, TypeError):
         raise StackError(f"{path} is damaged: remove {folder}") from None
     # Letters and digits of hex stand in a URL and in each server's configuration without quoting.
-    made = {name: secrets.token_hex(16) for name in SERVICES}
+    made: dict[str, str] = {name: secrets.token_hex(16) for name in SERVICES}
     write_private(path, made)
     return made
 

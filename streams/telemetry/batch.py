@@ -150,7 +150,7 @@ class BatchTrace:
 
     def _child(self, shape: Shape, attributes: Attributes = NONE) -> Record:
         batch = self._record
-        assert batch is not None  # noqa: S101 - callers looked
+        assert batch is not None
         return Record(shape, batch.trace, new_span_id(), batch.span, 0, batch.flags, attributes=attributes)
 
     def _step(self, shape: Shape, attributes: Attributes = NONE) -> Step:

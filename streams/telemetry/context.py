@@ -41,7 +41,7 @@ _KNOWN_FLAGS: Final = {f"{flags:02x}": flags & (SAMPLED | RANDOM) for flags in r
 _SDK_FLAGS: Final = [TraceFlags(flags) for flags in range(4)]
 
 # Seeded by the system, and out of reach of a `random.seed()` elsewhere: ids must never repeat.
-_random = random.Random()  # noqa: S311
+_random = random.Random()
 
 
 class TraceContext(NamedTuple):

@@ -106,7 +106,9 @@ async def test_bad_messages_are_quarantined_as_received(servers: Servers, databa
         await publish(servers.amqp, "notes", bodies, headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
         await eventually(lambda: _is(depth(servers.amqp, "quarantine"), 3), "three are quarantined")
         await eventually(lambda: _is(stored(database), 1), "the good one is stored")
-    letters = {str(letter.headers["x-reason"]): letter for letter in await take_all(servers.amqp, "quarantine")}
+    letters = {
+        str(letter.headers["x-reason"]): letter for letter in await take_all(servers.amqp, "quarantine")
+    }
     assert set(letters) == {"undecodable", "unknown_type", "outside_window"}
     assert letters["undecodable"].body == b"\xff\xfe"
     assert letters["unknown_type"].headers["x-trace-id"] == "a" * 32
@@ -157,7 +159,9 @@ async def test_an_invalidation_is_broadcast_once_redis_has_applied_it(
     assert applied["causes"] == [f"{batch_id}:0"]
 
 
-async def test_the_budget_of_bytes_holds_no_more_than_it_says(servers: Servers, database: asyncpg.Pool) -> None:
+async def test_the_budget_of_bytes_holds_no_more_than_it_says(
+    servers: Servers, database: asyncpg.Pool
+) -> None:
     large = [note(trouble="x" * 100_000) for _ in range(60)]
     settings = settings_for(servers, handlers=NOTES, max_decoded_bytes=1024 * 1024)
     async with running(settings, Store.POSTGRES) as (worker,):
@@ -183,5 +187,4 @@ async def _is(value: Any, expected: int) -> bool:
 
 async def _next(queue: Any) -> Any:
     async with queue.iterator() as messages:
-        async for message in messages:
-            return message
+        return await anext(messages)

@@ -21,7 +21,9 @@ def named(spans: list[Span], name: str) -> list[Span]:
 
 
 def children(spans: list[Span], parent: Span) -> list[Span]:
-    return [span for span in spans if span.parent_span_id == parent.span_id and span.trace_id == parent.trace_id]
+    return [
+        span for span in spans if span.parent_span_id == parent.span_id and span.trace_id == parent.trace_id
+    ]
 
 
 async def test_every_hop_has_its_span(servers: Servers, database: asyncpg.Pool, over_grpc: Receiver) -> None:
@@ -32,7 +34,9 @@ async def test_every_hop_has_its_span(servers: Servers, database: asyncpg.Pool, 
     ]
     async with running(settings_for(servers, handlers="tests.e2e.troubled,handlers.invalidations")):
         await publish(servers.amqp, "notes", notes)
-        await eventually(lambda: bool(named(over_grpc.spans, "send cache-bus")), "spans of the last hop arrive")
+        await eventually(
+            lambda: bool(named(over_grpc.spans, "send cache-bus")), "spans of the last hop arrive"
+        )
     spans = over_grpc.spans  # services flush what is left when they stop
 
     events = named(spans, f"process {QUEUE}")
@@ -68,7 +72,9 @@ async def test_an_array_has_one_span_and_its_events_their_own_if_they_ask(
     whole = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
     async with running(settings_for(servers, handlers="tests.e2e.troubled,handlers.invalidations")):
         await publish(servers.amqp, "notes", [notes], content_type=BATCH, headers=whole)
-        await eventually(lambda: bool(named(over_http.spans, "send cache-bus")), "spans of the last hop arrive")
+        await eventually(
+            lambda: bool(named(over_http.spans, "send cache-bus")), "spans of the last hop arrive"
+        )
     traces = [span.trace_id.hex() for span in named(over_http.spans, f"process {QUEUE}")]
     assert sorted(traces) == ["7" * 32, "a" * 32]
 
@@ -81,6 +87,8 @@ async def test_nothing_that_producers_send_shows_in_spans(
     bad = event("note.taken", {"note_id": secret})
     async with running(settings_for(servers, handlers="tests.e2e.troubled,handlers.invalidations")):
         await publish(servers.amqp, "notes", [*notes, bad], headers={"baggage": secret})
-        await eventually(lambda: bool(named(over_grpc.spans, "send cache-bus")), "spans of the last hop arrive")
+        await eventually(
+            lambda: bool(named(over_grpc.spans, "send cache-bus")), "spans of the last hop arrive"
+        )
     assert over_grpc.spans
     assert secret.encode() not in b"".join(request.SerializeToString() for request in over_grpc.requests)

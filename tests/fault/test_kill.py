@@ -55,7 +55,9 @@ async def test_a_worker_killed_at(servers: Servers, database: asyncpg.Pool, poin
         await publish(servers.amqp, "notes", events)
         await crash(servers, point, batch)
         async with running(settings):
-            await eventually(lambda: _settled(servers, database, len(events)), "everything is stored and told")
+            await eventually(
+                lambda: _settled(servers, database, len(events)), "everything is stored and told"
+            )
             expected = {f"q:note:{e['data']['note_id']}" for e in events}
             told: set[str] = set()
             async with bus.iterator(timeout=20) as messages:

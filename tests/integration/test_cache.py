@@ -53,7 +53,6 @@ class Database:
         return str(self.value).encode()
 
 
-
 class SteppedReader:
     """A `get` that advances one step at a time: lease, load, fill."""
 
@@ -190,9 +189,7 @@ async def test_a_caller_after_an_invalidation_never_joins_a_load_from_before(
 async def test_a_thousand_callers_cost_one_load(new_cache: Callable[..., Cache]) -> None:
     cache, database = new_cache(), Database()
     async with asyncio.TaskGroup() as group:
-        calls = [
-            group.create_task(cache.get(KEY, database.load, ttl=60, tags=(TAG,))) for _ in range(1000)
-        ]
+        calls = [group.create_task(cache.get(KEY, database.load, ttl=60, tags=(TAG,))) for _ in range(1000)]
     assert {call.result().value for call in calls} == {b"0"}
     assert database.loads == 1
 
@@ -240,9 +237,7 @@ async def test_a_failed_load_reaches_every_caller_and_gives_the_lease_back(
     async def fail() -> bytes:
         raise LookupError("no database")
 
-    results = await asyncio.gather(
-        *(cache.get(KEY, fail, ttl=60) for _ in range(5)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(cache.get(KEY, fail, ttl=60) for _ in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [LookupError] * 5
     assert await client.exists(KEY) == 0
     assert (await cache.get(KEY, Database().load, ttl=60)).value == b"0"

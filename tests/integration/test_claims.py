@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from datetime import datetime, timedelta
 from itertools import product
@@ -142,8 +141,8 @@ async def test_claims_go_by_index_and_are_quick(database: asyncpg.Pool) -> None:
             "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname LIKE 'event_claims%'"
         )
     assert reads == 0
-    limit = 0.05 if os.environ.get("CI") else 0.02
-    assert sorted(took)[len(took) // 2] < limit
+    # A few milliseconds; seconds when each key is compared with all of the window before.
+    assert min(took) < 0.1
 
 
 async def until_blocked(database: asyncpg.Pool, pid: int) -> None:

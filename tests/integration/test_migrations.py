@@ -44,7 +44,8 @@ SELECT line FROM (
     SELECT format('table %s partition by %s', relname, pg_get_partkeydef(oid))
     FROM relations WHERE relkind = 'p'
   UNION ALL
-    SELECT format('%s %s column %s %s%s%s', CASE relkind WHEN 'c' THEN 'type' ELSE 'table' END, relname, attname, format_type(atttypid, atttypmod),
+    SELECT format('%s %s column %s %s%s%s', CASE relkind WHEN 'c' THEN 'type' ELSE 'table' END,
+                  relname, attname, format_type(atttypid, atttypmod),
                   CASE WHEN attnotnull THEN ' not null' END,
                   ' default ' || pg_get_expr(d.adbin, d.adrelid))
     FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND attnum > 0 AND NOT attisdropped
@@ -53,6 +54,7 @@ SELECT line FROM (
   UNION ALL
     SELECT format('table %s constraint %s %s', r.relname, conname, pg_get_constraintdef(n.oid))
     FROM relations r JOIN pg_constraint n ON n.conrelid = r.oid
+    WHERE n.contype <> 'n' -- from 18 on NOT NULL is one, too; the columns say it already
   UNION ALL
     SELECT format('index %s', regexp_replace(pg_get_indexdef(oid), '^CREATE ', ''))
     FROM relations WHERE relkind IN ('i', 'I')

@@ -12,7 +12,10 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_settings_table_is_the_settings() -> None:
-    table = [f"| `{name}` | {f'`{default}`' if default else ''} | {what} |" for name, default, what in Settings.table()]
+    table = [
+        f"| `{name}` | {f'`{default}`' if default else ''} | {what} |"
+        for name, default, what in Settings.table()
+    ]
     assert "\n".join(table) in README, "\n".join(table)
 
 

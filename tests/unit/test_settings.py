@@ -12,7 +12,7 @@ from streams.settings import Settings
 def test_a_prefetch_that_cannot_fill_the_batches_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMS_PREFETCH", "1000")
     settings = Settings.load()
-    with pytest.raises(ConfigurationError, match="STREAMS_PREFETCH=1000 is below .* raise it to 1500"):
+    with pytest.raises(ConfigurationError, match=r"STREAMS_PREFETCH=1000 is below .* raise it to 1500"):
         settings.batch_policy(BatchPolicy(size=500, lanes=3))
     assert settings.batch_policy(BatchPolicy(size=300, lanes=3)).size == 300
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from billing.schemas import InvoiceIssued
-
 from streams import Batch, BatchPolicy, Changes, Stream
 
 stream = Stream("billing")

@@ -1,0 +1,102 @@
+"""The read API on real servers, for tests: an application, a client, and rows to read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import orjson
+
+from handlers.api import create_app
+from schemas.fields import dated
+from schemas.ids import uuid7
+from streams.cache import Cache, Cached, Source, connect_redis
+from streams.telemetry import Metrics
+
+
+class NoCache:
+    """Reads everything from the database."""
+
+    async def get(
+        self, key: str, load: Callable[[], Awaitable[bytes | None]], *, ttl: object, tags: Sequence[str] = ()
+    ) -> Cached:
+        return Cached(await load(), Source.BYPASS)
+
+    async def ping(self) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def reading(
+    database: asyncpg.Pool, redis_url: str, *, api_open: bool = True
+) -> AsyncIterator[tuple[httpx.AsyncClient, Cache]]:
+    """A client of an application in this process, and its cache."""
+    cache = Cache(connect_redis(redis_url, "test-api"))
+    async with client_of(database, cache, api_open=api_open) as client:
+        yield client, cache
+    await cache.close()
+
+
+@asynccontextmanager
+async def client_of(
+    database: asyncpg.Pool, cache: Cache | NoCache, *, api_open: bool = True
+) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(pool=database, cache=cache, metrics=Metrics(), api_open=api_open)
+    # An error that reaches the client as 500 is an answer; that it is one is what tests look at.
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        yield client
+
+
+def id_after(seconds: float) -> UUID:
+    """A UUIDv7 of an instant from now."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return UUID(int=(int(moment.timestamp() * 1000) << 80) | (uuid7().int & ((1 << 80) - 1)))
+
+
+async def add_task(database: asyncpg.Pool, task_id: UUID | None = None, **columns: Any) -> UUID:
+    task_id = task_id or uuid7()
+    values = {
+        "id": task_id,
+        "created_at": dated(task_id),
+        "updated_at": dated(task_id),
+        "kind": "test",
+    } | columns
+    await insert(database, "tasks", values)
+    return task_id
+
+
+async def add_agent(database: asyncpg.Pool, **columns: Any) -> UUID:
+    now = datetime.now(UTC)
+    values = {
+        "id": uuid4(),
+        "status": "active",
+        "name": "scout",
+        "created_at": now,
+        "updated_at": now,
+    } | columns
+    await insert(database, "agents", values)
+    return UUID(str(values["id"]))
+
+
+async def add_session(database: asyncpg.Pool, token: str, *, seconds: float = 3600) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=seconds)
+    values = {
+        "id": uuid4(),
+        "user_id": uuid4(),
+        "token_hash": sha256(token.encode()).digest(),
+        "expires_at": ends,
+    }
+    await insert(database, "sessions", values)
+
+
+async def insert(database: asyncpg.Pool, table: str, values: dict[str, Any]) -> None:
+    texts = [orjson.dumps(value).decode() if isinstance(value, dict) else value for value in values.values()]
+    marks = ", ".join(f"${n}" for n in range(1, len(values) + 1))
+    await database.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", *texts)
