@@ -9,15 +9,15 @@ from uuid import UUID
 
 from litestar import Litestar, Response, Router, get
 from litestar.config.compression import CompressionConfig
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
 
 from handlers import views
-from handlers.http import EXCEPTION_HANDLERS, AnyRequest, BearerGuard, Measure, Metrics, answer, pick
+from handlers.http import EXCEPTION_HANDLERS, AnyRequest, Measure, Metrics, answer, bearer_guard, pick
 from handlers.paging import MAX_CURSOR, MAX_LIMIT, ParameterError, choose, encode
 from handlers.queries import AgentFilters, PageRequest, Pool, Queries, TaskFilters
 from handlers.reads import Cache, Reads
@@ -25,17 +25,18 @@ from schemas.agents import AgentStatus
 from schemas.cache import Period
 
 Fields = Annotated[
-    str | None, Parameter(max_length=1000, description="Names of fields, separated by commas.")
+    str | None, QueryParameter(max_length=1000, description="Names of fields, separated by commas.")
 ]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="Rows of a page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="Rows of a page.")]
 Cursor = Annotated[
-    str | None, Parameter(max_length=MAX_CURSOR, description="`pagination.cursor` of the page before.")
+    str | None, QueryParameter(max_length=MAX_CURSOR, description="`pagination.cursor` of the page before.")
 ]
-Kind = Annotated[str | None, Parameter(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-Since = Annotated[datetime | None, Parameter(description="At or after this instant; with a zone.")]
-Until = Annotated[datetime | None, Parameter(description="Before this instant; with a zone.")]
+Kind = Annotated[str | None, QueryParameter(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Since = Annotated[datetime | None, QueryParameter(description="At or after this instant; with a zone.")]
+Until = Annotated[datetime | None, QueryParameter(description="Before this instant; with a zone.")]
 
 Answer = Response[bytes]
+Readable = NamedDependency[SkipValidation[Reads]]
 
 
 def _shows(view: Any) -> dict[int, ResponseSpec]:
@@ -45,9 +46,9 @@ def _shows(view: Any) -> dict[int, ResponseSpec]:
 @get("/agents", responses=_shows(views.AgentPage))
 async def list_agents(
     request: AnyRequest,
-    reads: Reads,
-    status: AgentStatus | None = None,
-    is_active: bool | None = None,
+    reads: Readable,
+    status: FromQuery[AgentStatus | None] = None,
+    is_active: FromQuery[bool | None] = None,
     fields: Fields = None,
     limit: Limit = 20,
     cursor: Cursor = None,
@@ -60,7 +61,9 @@ async def list_agents(
 
 
 @get("/agents/{agent_id:uuid}", responses=_shows(views.Agent))
-async def get_agent(request: AnyRequest, reads: Reads, agent_id: UUID, fields: Fields = None) -> Answer:
+async def get_agent(
+    request: AnyRequest, reads: Readable, agent_id: FromPath[UUID], fields: Fields = None
+) -> Answer:
     """One agent."""
     names = choose(fields, views.AGENT, ()) or None
     found = await reads.agent(agent_id)
@@ -70,9 +73,9 @@ async def get_agent(request: AnyRequest, reads: Reads, agent_id: UUID, fields: F
 @get("/agents/{agent_id:uuid}/tasks", responses=_shows(views.TaskPage))
 async def list_agent_tasks(
     request: AnyRequest,
-    reads: Reads,
-    agent_id: UUID,
-    status: views.TaskStatus | None = None,
+    reads: Readable,
+    agent_id: FromPath[UUID],
+    status: FromQuery[views.TaskStatus | None] = None,
     fields: Fields = None,
     limit: Limit = 20,
     cursor: Cursor = None,
@@ -86,9 +89,9 @@ async def list_agent_tasks(
 @get("/users/{user_id:uuid}/tasks", responses=_shows(views.TaskPage))
 async def list_user_tasks(
     request: AnyRequest,
-    reads: Reads,
-    user_id: UUID,
-    status: views.TaskStatus | None = None,
+    reads: Readable,
+    user_id: FromPath[UUID],
+    status: FromQuery[views.TaskStatus | None] = None,
     fields: Fields = None,
     limit: Limit = 20,
     cursor: Cursor = None,
@@ -102,10 +105,10 @@ async def list_user_tasks(
 @get("/tasks", responses=_shows(views.TaskPage))
 async def list_tasks(
     request: AnyRequest,
-    reads: Reads,
-    status: views.TaskStatus | None = None,
-    agent_id: UUID | None = None,
-    user_id: UUID | None = None,
+    reads: Readable,
+    status: FromQuery[views.TaskStatus | None] = None,
+    agent_id: FromQuery[UUID | None] = None,
+    user_id: FromQuery[UUID | None] = None,
     kind: Kind = None,
     created_from: Since = None,
     created_before: Until = None,
@@ -123,7 +126,9 @@ async def list_tasks(
 
 
 @get("/tasks/{task_id:uuid}", responses=_shows(views.Task))
-async def get_task(request: AnyRequest, reads: Reads, task_id: UUID, fields: Fields = None) -> Answer:
+async def get_task(
+    request: AnyRequest, reads: Readable, task_id: FromPath[UUID], fields: Fields = None
+) -> Answer:
     """One task, payload and result included."""
     names = choose(fields, views.TASK, ()) or None
     found = await reads.task(task_id)
@@ -132,28 +137,28 @@ async def get_task(request: AnyRequest, reads: Reads, task_id: UUID, fields: Fie
 
 @get("/tasks/{task_id:uuid}/events", responses=_shows(views.HistoryPage))
 async def list_task_events(
-    request: AnyRequest, reads: Reads, task_id: UUID, limit: Limit = 20, cursor: Cursor = None
+    request: AnyRequest, reads: Readable, task_id: FromPath[UUID], limit: Limit = 20, cursor: Cursor = None
 ) -> Answer:
     """What happened to a task, in the order of the events' times."""
     return answer(request, await reads.history(task_id, PageRequest(limit, cursor)))
 
 
 @get("/rounds/{round_id:uuid}", responses=_shows(views.Round))
-async def get_round(request: AnyRequest, reads: Reads, round_id: UUID) -> Answer:
+async def get_round(request: AnyRequest, reads: Readable, round_id: FromPath[UUID]) -> Answer:
     """A round of votes with its tallies."""
     return answer(request, await reads.round(round_id))
 
 
 @get("/rounds/{round_id:uuid}/votes", responses=_shows(views.VotePage))
 async def list_round_votes(
-    request: AnyRequest, reads: Reads, round_id: UUID, limit: Limit = 20, cursor: Cursor = None
+    request: AnyRequest, reads: Readable, round_id: FromPath[UUID], limit: Limit = 20, cursor: Cursor = None
 ) -> Answer:
     """The votes of a round, in the order of their agents' ids."""
     return answer(request, await reads.votes(round_id, PageRequest(limit, cursor)))
 
 
 @get("/leaderboards/{period:str}", responses=_shows(views.Leaderboard))
-async def get_leaderboard(request: AnyRequest, reads: Reads, period: Period) -> Answer:
+async def get_leaderboard(request: AnyRequest, reads: Readable, period: FromPath[Period]) -> Answer:
     """The best hundred of today, of this week (from Monday), of this month, or of all time; UTC."""
     return answer(request, await reads.leaderboard(period))
 
@@ -178,7 +183,7 @@ async def live() -> dict[str, str]:
 
 
 @get("/readyz", include_in_schema=False)
-async def ready(reads: Reads) -> Response[bytes]:
+async def ready(reads: Readable) -> Response[bytes]:
     """Without Redis we are slower, not wrong: ready, but it shows."""
     database, cache = await reads.health()
     status = "not ready" if not database else "ready" if cache else "degraded"
@@ -209,7 +214,7 @@ def create_app(
     v1 = Router(
         "/v1",
         route_handlers=V1,
-        guards=[] if api_open else [BearerGuard(reads)],
+        guards=[] if api_open else [bearer_guard(reads)],
         security=[] if api_open else [{"bearer": []}],
     )
     return Litestar(

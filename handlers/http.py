@@ -16,7 +16,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, NotAuthorizedException, NotFoundException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, ExceptionHandlersMap, Guard, Message, Receive, Scope, Send
 
 from handlers.paging import ParameterError
 from handlers.reads import Found, Reads
@@ -26,7 +26,6 @@ log = structlog.get_logger(__name__)
 PROBLEM: Final = "application/problem+json"
 _X_CACHE: Final = {"redis": "hit", "database": "miss"}
 _MAX_TOKEN: Final = 1024
-_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _UNAVAILABLE: Final = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 AnyRequest = Request[Any, Any, Any]
@@ -40,27 +39,25 @@ class Metrics(Protocol):
     def render(self) -> tuple[bytes, str]: ...
 
 
-class BearerGuard:
+def bearer_guard(reads: Reads) -> Guard:
     """Lets those pass who bring the token of a session; the session becomes the request's `user`."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
-
-    async def __call__(
-        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-    ) -> None:
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    # A function, since Litestar copies guards deeply: an object would take the pool along.
+    async def check(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        scheme, _space, token = connection.headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not 0 < len(token) <= _MAX_TOKEN:
-            raise NotAuthorizedException(
-                "send a session's token: Authorization: Bearer <token>", headers=_CHALLENGE
-            )
-        session = await self._reads.session(sha256(token.encode()).digest())
+            raise _unauthorized("send a session's token: Authorization: Bearer <token>")
+        session = await reads.session(sha256(token.encode()).digest())
         if session is None:
-            raise NotAuthorizedException(
-                "the token belongs to no session, or to one that is over", headers=_CHALLENGE
-            )
+            raise _unauthorized("the token belongs to no session, or to one that is over")
         connection.scope["user"] = session
+
+    return check
+
+
+def _unauthorized(detail: str) -> NotAuthorizedException:
+    return NotAuthorizedException(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Measure(ASGIMiddleware):

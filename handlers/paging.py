@@ -71,10 +71,12 @@ class Page:
 
 def encode(value: object) -> bytes:
     """Compact JSON; decimals as exact numbers."""
-    return orjson.dumps(value, default=_decimal)
+    return orjson.dumps(value, default=_other)
 
 
-def _decimal(value: object) -> orjson.Fragment:
+def _other(value: object) -> str | orjson.Fragment:
+    if isinstance(value, UUID):  # asyncpg has a class of its own
+        return str(value)
     if isinstance(value, Decimal) and value.is_finite():
         text = f"{value:f}"
         return orjson.Fragment(text.rstrip("0").rstrip(".") if "." in text else text)
@@ -84,7 +86,7 @@ def _decimal(value: object) -> orjson.Fragment:
 def encode_cursor(position: Position) -> str:
     """Base64url without padding, of a JSON array: instants as microseconds since 1970."""
     values = [microseconds(value) if isinstance(value, datetime) else value for value in position]
-    return base64.urlsafe_b64encode(orjson.dumps(values)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(encode(values)).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str, kinds: Sequence[type]) -> Position:

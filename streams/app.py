@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 
 import aio_pika.exceptions
@@ -108,33 +109,54 @@ class Service:
         self.intakes: dict[str, Intake] = {}
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Start, serve until SIGTERM, SIGINT or `stop`, drain, close."""
-        stop = stop or stop_on_signals()
+        """Start, serve until SIGTERM, SIGINT or `stop`, drain, close.
+
+        Raises:
+            ConfigurationError: what the servers hold does not fit the settings.
+        """
+        try:
+            await self._run(stop or stop_on_signals())
+        except* ConfigurationError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            http = group.create_task(self._http.serve())
-            waiter = group.create_task(stop.wait())
-            starter = group.create_task(self._start())
-            await asyncio.wait({waiter, starter}, return_when=asyncio.FIRST_COMPLETED)
-            if starter.done():
-                starter.result()
-                lanes = self._start_lanes(group)
-                background = self._start_background(group)
-                await self._broker.start()
-                self._ready()
-                await waiter
-                await self._drain(lanes)
-                for task in background:
-                    task.cancel()
-            else:
-                starter.cancel()
-            await self._close()
-            self._http.stop()
-            http.cancel()
+            http = group.create_task(self._http.serve(), name="http")
+            try:
+                if await self._started_before(stop, group):
+                    await self._consume_until(stop, group)
+            finally:
+                await self._close()
+                self._http.stop()
+                http.cancel()
+
+    async def _started_before(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> bool:
+        """Start up; False when told to stop meanwhile."""
+        starter = group.create_task(self._start(), name="start")
+        waiter = group.create_task(stop.wait(), name="stop")
+        await asyncio.wait({waiter, starter}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (starter, waiter):
+            task.cancel()
+        if not starter.done():
+            return False
+        await starter  # raises what went wrong
+        return True
+
+    async def _consume_until(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
+        lanes = self._start_lanes(group)
+        background = self._start_background(group)
+        await self._broker.start()
+        self._ready()
+        await stop.wait()
+        await self._drain(lanes)
+        for task in background:
+            task.cancel()
 
     async def _start(self) -> None:
         """Everything but consuming. Waits for servers that are not there yet."""
         if self._database is not None:
             await self._until_up("PostgreSQL", self._database.connect)
+            await self._until_up("schema", self._check_window)
             self._outbox = Outbox(
                 self._database,
                 self._publisher,
@@ -148,6 +170,17 @@ class Service:
         await Topology.of(self._everything).declare(self._publisher.channel)
         for subscription in self._subscriptions:
             self._build(subscription)
+
+    async def _check_window(self) -> None:
+        """Refuse to accept events that storage would not take."""
+        assert self._database is not None
+        async with self._database.pool.acquire() as connection:
+            floor = await partitions.floor(connection)
+        if datetime.now(UTC) - self._settings.retention < floor:
+            raise ConfigurationError(
+                f"STREAMS_RETENTION_DAYS={self._settings.retention_days} reaches before {floor:%Y-%m-%d}, the "
+                "earliest month that is kept: lower it, or raise partitioned_tables.retention"
+            )
 
     def _build(self, subscription: Subscription) -> None:
         settings, telemetry = self._settings, self._telemetry
@@ -216,11 +249,21 @@ class Service:
     def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         if self._database is None or self._outbox is None:
             return []
-        keeper = partitions.PartitionKeeper(self._database.pool, self._telemetry.metrics)
+        keeper = partitions.PartitionKeeper(
+            self._database.pool, self._telemetry.metrics, self._report_partitions
+        )
         return [
             group.create_task(self._outbox.run(), name="outbox"),
             group.create_task(keeper.run(), name="partitions"),
         ]
+
+    def _report_partitions(self, ahead: Mapping[str, int]) -> None:
+        """Not ready once a table has nothing but its current period left."""
+        short = sorted(table for table, periods in ahead.items() if periods < 1)
+        if short:
+            self.health.trouble("partitions", f"none ahead for {', '.join(short)}")
+        else:
+            self.health.clear("partitions")
 
     def _ready(self) -> None:
         self.health.clear("start")

@@ -205,6 +205,7 @@ class PartitionKeeper:
 
     Args:
         interval: seconds between two passes.
+        report: told the periods ahead by table after each pass that worked.
         retry: seconds to the next one after a failure; it takes no part of the process down.
         sleep: waits; replaced in tests.
     """
@@ -213,6 +214,7 @@ class PartitionKeeper:
         self,
         pool: Pool,
         metrics: Metrics | None = None,
+        report: Callable[[Mapping[str, int]], None] | None = None,
         *,
         interval: float = 3600.0,
         retry: float = 60.0,
@@ -220,6 +222,7 @@ class PartitionKeeper:
     ) -> None:
         self._pool = pool
         self._metrics = metrics
+        self._report = report
         self._interval = interval
         self._retry = retry
         self._sleep = sleep
@@ -244,6 +247,8 @@ class PartitionKeeper:
         if self._metrics is not None:
             for table, periods in self.ahead.items():
                 self._metrics.partitions_ahead_months.labels(table).set(periods)
+        if self._report is not None:
+            self._report(self.ahead)
         if done.created or done.detached:
             log.info("partitions", created=done.created, detached=done.detached, dropped=done.dropped)
         if done.left:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 import httpx
@@ -17,26 +18,43 @@ from streams.demo.expected import Decision, Row, Table, instant
 
 ASKING_AT_ONCE: Final = 8
 
-Differ = Callable[[Any, Any], bool]
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the API must answer, by entity."""
 
-async def read_back(
-    base: str, tasks: Table, rounds: Table, agents: Table, decided: Mapping[UUID, Decision], scores: Table
-) -> list[Check]:
-    """GET every task, round and agent and compare what is served, cached or not, with the expected rows."""
-    wanted = {
-        "tasks over HTTP": ("/v1/tasks/", {key[0]: row for key, row in tasks.items()}),
-        "rounds over HTTP": (
-            "/v1/rounds/",
-            {key[0]: _round(row, decided.get(key[0])) for key, row in rounds.items()},
-        ),
-        "agents over HTTP": (
-            "/v1/agents/",
+    tasks: Mapping[UUID, Row]
+    rounds: Mapping[UUID, Row]
+    agents: Mapping[UUID, Row]
+
+    @classmethod
+    def of(
+        cls,
+        tasks: Table,
+        rounds: Table,
+        tallies: Table,
+        agents: Table,
+        decided: Mapping[UUID, Decision],
+        scores: Table,
+    ) -> Self:
+        sums: defaultdict[UUID, list[Row]] = defaultdict(list)
+        for (round_id, choice), row in tallies.items():
+            sums[round_id].append({"choice": choice, "weight": row["weight"], "votes": row["votes"]})
+        return cls(
+            {key[0]: row for key, row in tasks.items()},
+            {key[0]: _round(row, sums[key[0]], decided.get(key[0])) for key, row in rounds.items()},
             {key[0]: _agent(key[0], row, scores) for key, row in agents.items()},
-        ),
-    }
+        )
+
+
+async def read_back(base: str, served: Served) -> list[Check]:
+    """GET every task, round and agent and compare what is served, cached or not, with the expected rows."""
     async with httpx.AsyncClient(base_url=base, timeout=20, trust_env=False) as client:
-        return [await _check(client, what, prefix, rows) for what, (prefix, rows) in wanted.items()]
+        return [
+            await _check(client, "tasks over HTTP", "/v1/tasks/", served.tasks),
+            await _check(client, "rounds over HTTP", "/v1/rounds/", served.rounds),
+            await _check(client, "agents over HTTP", "/v1/agents/", served.agents),
+        ]
 
 
 async def _check(client: httpx.AsyncClient, what: str, prefix: str, rows: Mapping[UUID, Row]) -> Check:
@@ -63,11 +81,11 @@ async def _check(client: httpx.AsyncClient, what: str, prefix: str, rows: Mappin
 
 
 def served_differences(expected: Row, served: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Columns that are served and differ, with how. A column the API does not serve is passed over."""
+    """Columns that differ, or are not served at all, with how."""
     return [
-        (column, f"should be {value}, is {served[column]}")
+        (column, f"should be {value}, is {served.get(column, 'left out')}")
         for column, value in expected.items()
-        if column in served and not _same_served(value, served[column])
+        if column not in served or not _same_served(value, served[column])
     ]
 
 
@@ -81,9 +99,14 @@ def _same_served(expected: Any, served: Any) -> bool:
     return same(expected, served)
 
 
-def _round(row: Row, decision: Decision | None) -> Row:
-    known = {"decided_choice": decision.choice, "decided_at": decision.decided_at} if decision else {}
-    return {**row, **known}
+def _round(row: Row, tallies: list[Row], decision: Decision | None) -> Row:
+    """Tallies in the order they are served in: the greatest weight first, then by name."""
+    return {
+        **row,
+        "tallies": sorted(tallies, key=lambda tally: (-tally["weight"], tally["choice"])),
+        "decided_choice": decision.choice if decision else None,
+        "decided_at": decision.decided_at if decision else None,
+    }
 
 
 def _agent(agent_id: UUID, row: Row, scores: Table) -> Row:

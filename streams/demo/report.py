@@ -158,11 +158,17 @@ def fresh_latency(ledger: Ledger, history: History, observer: Observer) -> Laten
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """What was compared with what came out, and the first differences."""
     table = Table(title="Verification against the ledger", title_justify="left")
-    for name, side in (("compared", "left"), ("rows", "right"), ("different", "right")):
-        table.add_column(name, justify="right" if side == "right" else "left")
+    table.add_column("compared")
+    for name in ("rows", "from cache", "different"):
+        table.add_column(name, justify="right")
     for check in verdict.checks:
         wrong = len(check.differences)
-        table.add_row(check.what, f"{check.compared:,}", f"[red]{wrong:,}[/red]" if wrong else "0")
+        table.add_row(
+            check.what,
+            f"{check.compared:,}",
+            f"{check.hits:,}" if check.hits else "",
+            f"[red]{wrong:,}[/red]" if wrong else "0",
+        )
     console.print(table)
     for line in first_differences(verdict.differences):
         console.print(f"  {line}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -95,9 +95,17 @@ def place(settings: Settings, console: Console, *, keep: bool) -> Iterator[Place
         )
         return
     console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
-    stack = LocalStack("demo")
-    with stack as urls:
+    stack = LocalStack("demo", die_with_parent=not keep)
+    urls = stack.start()
+    try:
         yield Place(urls.amqp, urls.database, urls.redis, stack.folder, queues)
+    finally:
+        if keep:
+            console.print(
+                "the servers go on; stop them with: streams stack down --name demo", highlight=False
+            )
+        else:
+            stack.stop()
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:

@@ -27,7 +27,7 @@ from streams.demo.compare import (
 )
 from streams.demo.expected import Decision, Table
 from streams.demo.ledger import Key, Ledger, Sent
-from streams.demo.readback import read_back
+from streams.demo.readback import Served, read_back
 from streams.demo.stored import Recorded, Stored, decisions
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ async def verify(
         verdict.not_checked.append("quarantine (AMQP_URL is not set)")
     if api is not None:
         verdict.checks += await read_back(
-            api, expected.tasks, expected.rounds, expected.agents, decided, scores
+            api,
+            Served.of(expected.tasks, expected.rounds, expected.tallies, expected.agents, decided, scores),
         )
     else:
         verdict.not_checked.append("caches (no URL of the read API)")

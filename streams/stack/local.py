@@ -107,7 +107,7 @@ class LocalStack:
         if self._is_up_on_purpose():
             return self._join()
         try:
-            self._end_processes(patience=STOP_SECONDS)
+            self._end_processes(patience=guard.ABANDONED_PATIENCE_SECONDS)
             if self._unique:
                 _empty(self.folder)
             return self._start_on_free_ports()
@@ -202,6 +202,10 @@ class LocalStack:
 
     def _undo(self) -> None:
         try:
+            if self._unique and (rabbitmq := self._leaders.get("rabbitmq")):
+                # Its orderly shutdown takes six seconds to save what is deleted next. PostgreSQL is asked all
+                # the same: killed, it leaves shared memory behind.
+                guard.kill(lambda: guard.session_members([rabbitmq]))
             self._end_processes(patience=STOP_SECONDS)
             self._site = None
         finally:

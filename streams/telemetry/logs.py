@@ -99,13 +99,20 @@ def log_context(**values: str | None) -> Iterator[None]:
         yield
 
 
+def _console(*, colors: bool) -> Processor:
+    # The default formatter prints local variables, and those hold payloads.
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+
+
 def _rendering(json: bool, *, colors: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if not json:
-        return [remove, _mask, structlog.dev.ConsoleRenderer(colors=colors)]
+        return [remove, _mask, _console(colors=colors)]
     return [
         remove,
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold payloads
+        ),
         structlog.processors.EventRenamer("message"),
         _mask,
         structlog.processors.JSONRenderer(serializer=_dumps),

@@ -188,3 +188,9 @@ async def _is(value: Any, expected: int) -> bool:
 async def _next(queue: Any) -> Any:
     async with queue.iterator() as messages:
         return await anext(messages)
+
+
+async def test_a_retention_that_storage_does_not_keep_is_refused(servers: Servers) -> None:
+    service = Service(settings_for(servers, handlers=NOTES, retention_days=3000), Store.POSTGRES)
+    with pytest.raises(ConfigurationError, match="STREAMS_RETENTION_DAYS=3000 reaches before"):
+        await service.run(asyncio.Event())

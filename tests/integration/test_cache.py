@@ -147,7 +147,7 @@ async def test_no_order_of_a_reader_and_two_writers_leaves_stale_data(
 async def test_the_same_orders_do_find_the_fault_of_delete_on_write(
     client: redis.asyncio.Redis,
 ) -> None:
-    """The check checked: a plain get, load, set is stale in 7 of 45 orders (14 of 90, writers being alike)."""
+    """The check checked: a plain get, load, set is stale in 7 of 45 orders (here 14 of 90)."""
     total, stale = 0, 0
     writer = (("write", no_step), ("delete", no_step))
     for shape in interleavings((("load", no_step), ("set", no_step)), writer, writer):

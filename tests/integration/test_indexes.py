@@ -15,7 +15,7 @@ import pytest
 AGENT = "'00000000-0000-4000-8000-000000000007'::uuid"
 USER = "'00000000-0000-4000-8000-000000000009'::uuid"
 
-# Rows in three whole months before this one, enough in each for an index to be the better way to a few of them
+# Rows in three whole months before this one, in each enough for an index to be the better way to a few,
 # whatever day it is.
 FILL = """
 SELECT create_partition(t, period_start('month', now(), -n))
@@ -33,7 +33,8 @@ SELECT pick(1, n), past(n),
        pick(0, n % 100), pick(0, n % 500), now()
 FROM generate_series(1, 12000) n;
 INSERT INTO votes (round_id, agent_id, created_at, choice, weight, cast_at, stamp)
-SELECT pick(2, n / 7), pick(0, n % 100), past(n / 7 * 7), 'a', 1, now(), '' FROM generate_series(1, 12000) n;
+SELECT pick(2, n / 7), pick(0, n % 100), past(n / 7 * 7 + 7), 'a', 1, now(), ''
+FROM generate_series(1, 12000) n;
 INSERT INTO agents (id, status, reputation_score, is_active, created_at, updated_at)
 SELECT pick(0, n),
        CASE WHEN n % 50 = 0 THEN 'processing' ELSE (ARRAY['inactive', 'paused', 'active'])[1 + n % 3] END,
@@ -153,7 +154,7 @@ GUARDS = {
         {"votes_pkey", "idx_votes_round_id", "idx_votes_round_agent"},
     ),
     "an agent's vote in a round": Guard(
-        f"SELECT * FROM votes WHERE round_id = pick(2, 50) AND agent_id = {AGENT} AND created_at = past(350)",
+        f"SELECT * FROM votes WHERE round_id = pick(2, 50) AND agent_id = {AGENT} AND created_at = past(357)",
         {"votes_pkey", "idx_votes_round_agent", "idx_votes_round_id", "idx_votes_created_at"},
         partitions=1,
     ),

@@ -266,6 +266,8 @@ def test_what_is_served_is_compared_column_by_column() -> None:
     assert served_differences(row, served) == []
     for column in row:
         assert [name for name, _ in served_differences(row, {**served, column: None})] == [column]
+        without = {name: value for name, value in served.items() if name != column}
+        assert [name for name, _ in served_differences(row, without)] == [column]
 
 
 @pytest.mark.parametrize(
