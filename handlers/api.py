@@ -39,6 +39,12 @@ Answer = Response[bytes]
 Readable = NamedDependency[SkipValidation[Reads]]
 
 
+def _check_instant(name: str, moment: datetime | None) -> None:
+    """Without a zone it could mean two dozen instants; before 1970 or after 9998 it is none of ours."""
+    if moment is not None and (moment.tzinfo is None or not 1970 <= moment.year <= 9998):
+        raise ParameterError(name, "must be an instant with a zone, as in 2026-11-23T08:00:00Z")
+
+
 def _shows(view: Any) -> dict[int, ResponseSpec]:
     return {200: ResponseSpec(view, generate_examples=False)}
 
@@ -119,8 +125,7 @@ async def list_tasks(
     """Tasks, the newest first; filters are joined by AND."""
     names = choose(fields, views.TASK_SUMMARY, views.TASK_SUMMARY)
     for name, moment in (("created_from", created_from), ("created_before", created_before)):
-        if moment is not None and moment.tzinfo is None:
-            raise ParameterError(name, "must have a zone, as in 2026-11-23T08:00:00Z")
+        _check_instant(name, moment)
     filters = TaskFilters(status, agent_id, user_id, kind, created_from, created_before)
     return answer(request, await reads.tasks(filters, PageRequest(limit, cursor), names))
 

@@ -26,7 +26,14 @@ log = structlog.get_logger(__name__)
 PROBLEM: Final = "application/problem+json"
 _X_CACHE: Final = {"redis": "hit", "database": "miss"}
 _MAX_TOKEN: Final = 1024
-_UNAVAILABLE: Final = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_UNAVAILABLE: Final = (
+    TimeoutError,
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
 
 AnyRequest = Request[Any, Any, Any]
 

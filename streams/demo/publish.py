@@ -80,7 +80,8 @@ class Publisher:
     async def _send(self, message: Message) -> None:
         self.counts.messages += 1
         self.counts.sent += len(message.events)
-        self.counts.modes[message.mode] = self.counts.modes.get(message.mode, 0) + len(message.events)
+        mode = str(message.mode)
+        self.counts.modes[mode] = self.counts.modes.get(mode, 0) + len(message.events)
         published_at = time.time()
         await self._confirmed(message)
         confirmed_at = time.time()

@@ -23,6 +23,7 @@ from streams.demo.verify import Verdict, verify
 from streams.migrations import migrate
 from streams.settings import Settings, require
 from streams.stack import LocalStack
+from streams.telemetry import configure_logging
 
 INTERRUPTED = 130
 
@@ -35,6 +36,7 @@ def run_demo(options: Options, *, as_json: bool, keep: bool) -> int:
     Raises:
         StreamsError, StackError: it could not be set up.
     """
+    configure_logging("WARNING", json=False)
     console = Console(stderr=as_json)
     settings = Settings.load()
     try:
@@ -56,6 +58,7 @@ def run_verify(path: Path, api: str | None, *, as_json: bool) -> int:
     Raises:
         ConfigurationError: no ledger, no database, or no broker where AMQP_URL names one.
     """
+    configure_logging("WARNING", json=False)
     settings = Settings.load()
     ledger = Ledger.load(path)
     verdict = run_until_signal(_verify(settings, ledger, api))

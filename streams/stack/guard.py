@@ -27,8 +27,8 @@ STATE_FILE = "state.json"
 # PostgreSQL takes SIGTERM for "wait until every client has left"; SIGINT is its fast shutdown.
 POLITE = {"postgres": signal.SIGINT, "redis": signal.SIGTERM, "rabbitmq": signal.SIGTERM}
 POLL_SECONDS = 0.03
-# Enough for PostgreSQL and Redis. RabbitMQ's orderly stop takes six seconds, in which it waits for its statistics;
-# what it confirmed is on disk.
+# Enough for PostgreSQL and Redis. RabbitMQ's orderly stop takes six seconds, five of them a wait in its
+# management agent; what it confirmed is on disk.
 ABANDONED_PATIENCE_SECONDS = 2.0
 
 

@@ -29,6 +29,7 @@ async def start(servers: Servers, *arguments: str) -> Process:
 async def report_of(process: Process) -> dict[str, Any]:
     out, err = await process.communicate()
     assert process.returncode in (0, 1), err.decode()
+    assert out, err.decode()
     report: dict[str, Any] = json.loads(out)
     return report
 

@@ -262,9 +262,9 @@ def test_an_ordinary_user_in_a_checkout_that_the_account_owns(place: Path) -> No
     command = [interpreter, "-c", SUPERVISOR, str(copy / ".stack" / "mine"), "stop"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
     assert done.returncode == 0, done.stderr
-    folder = Path(json.loads(done.stdout)["folder"])
-    assert folder.is_relative_to(place / "home")
-    assert not processes_of(folder)
+    used = Path(json.loads(done.stdout)["folder"])
+    assert used.is_relative_to(place / "home")
+    assert not processes_of(used)
 
 
 def test_a_server_that_does_not_come_up_is_named_with_the_end_of_its_log(

@@ -36,7 +36,7 @@ def test_decimals_stay_exact() -> None:
     values = [
         Decimal("0.100000"),
         Decimal("123456789012.000001"),
-        Decimal("5"),
+        Decimal(5),
         Decimal("1E+3"),
         Decimal("0.000000"),
     ]
