@@ -69,7 +69,7 @@ def sample_paths(story: Sequence[SimEvent]) -> list[str]:
         *(f"/v1/agents/{i}/tasks" for i in found["agent_id"]),
         *(f"/v1/tasks?agent_id={i}&status=completed&limit=3" for i in found["agent_id"]),
         *(f"/v1/users/{i}/tasks" for i in found["user_id"]),
-        *(f"/v1/users/{i}/tasks?status=failed" for i in found["user_id"]),
+        *(f"/v1/users/{i}/tasks?status=completed" for i in found["user_id"]),
         *(f"/v1/rounds/{i}" for i in found["round_id"]),
         *(f"/v1/rounds/{i}/votes" for i in found["round_id"]),
     ]
