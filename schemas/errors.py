@@ -8,6 +8,7 @@ StreamsError
 │   ├── OutsideWindow      a date (the time, or one inside an id) lies where no partition may be
 │   ├── TooLarge           a limit on bytes or on the number of events
 │   └── Refused            a handler found the event impossible to apply
+├── Unavailable            a server did not do its part: wait for it, no event is to blame
 ├── RetryBatch             the batch lost a race: roll back and run it again, nobody is to blame
 └── ConfigurationError     the process cannot start like this; the message says what to set
 """
@@ -73,6 +74,10 @@ class TooLarge(EventError):
 
 class Refused(EventError):
     reason = Reason.REFUSED
+
+
+class Unavailable(StreamsError):
+    """A server is away or refused for reasons of its own; the same call may work later."""
 
 
 class RetryBatch(StreamsError):

@@ -164,7 +164,8 @@ class Service:
                 grace=self._settings.outbox_grace_seconds,
             )
         else:
-            self._cache = Cache(connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name))
+            redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
+            self._cache = Cache(redis, metrics=self._telemetry.metrics)
         await self._until_up("RabbitMQ", self._publisher.connect)
         # All of them, the other role's too: what this process publishes must find its queue.
         await Topology.of(self._everything).declare(self._publisher.channel)
@@ -178,8 +179,8 @@ class Service:
             floor = await partitions.floor(connection)
         if datetime.now(UTC) - self._settings.retention < floor:
             raise ConfigurationError(
-                f"STREAMS_RETENTION_DAYS={self._settings.retention_days} reaches before {floor:%Y-%m-%d}, the "
-                "earliest month that is kept: lower it, or raise partitioned_tables.retention"
+                f"STREAMS_RETENTION_DAYS={self._settings.retention_days} reaches before {floor:%Y-%m-%d}, "
+                "the earliest month that is kept: lower it, or raise partitioned_tables.retention"
             )
 
     def _build(self, subscription: Subscription) -> None:

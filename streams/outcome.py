@@ -14,7 +14,7 @@ from enum import StrEnum
 import asyncpg
 from redis import exceptions as redis_errors
 
-from schemas.errors import EventError, Reason, RetryBatch
+from schemas.errors import EventError, Reason, RetryBatch, Unavailable
 
 
 class Verdict(StrEnum):
@@ -64,6 +64,8 @@ def judge(error: BaseException) -> Verdict:
         return Verdict.TRANSIENT
     if isinstance(error, EventError):
         return Verdict.DATA
+    if isinstance(error, Unavailable):
+        return Verdict.ENVIRONMENT
     if isinstance(error, asyncpg.PostgresError):
         return _judge_sqlstate(error)
     if isinstance(error, asyncpg.InterfaceError):

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractRobustConnection, DeliveryMode
 from yarl import URL
 
 from schemas.envelope import Event
-from schemas.errors import StreamsError
+from schemas.errors import Unavailable
 from streams.decode import STRUCTURED
 
 
@@ -21,7 +21,7 @@ def named(url: str, name: str) -> str:
     return str(URL(url).update_query(name=name))
 
 
-class PublishFailed(StreamsError):
+class PublishFailed(Unavailable):
     """The broker did not confirm: it is away, it refused, or no queue takes the message."""
 
 

@@ -10,15 +10,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
+Connection = PoolConnectionProxy
 T = TypeVar("T")
 
 
 class Gate:
     """A connection as handlers use it, each statement behind a permit."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.pid = connection.get_server_pid()
         self.done = False
@@ -55,7 +56,7 @@ class Interleaving:
         turns: which worker is next, over and over; one that is blocked or done passes its turn on.
     """
 
-    def __init__(self, watch: asyncpg.Connection, gates: Sequence[Gate], turns: Sequence[int]) -> None:
+    def __init__(self, watch: Connection, gates: Sequence[Gate], turns: Sequence[int]) -> None:
         self._watch = watch
         self._gates = gates
         self._turns = turns
@@ -71,7 +72,7 @@ class Interleaving:
                 chosen = self._turns[turn % len(self._turns)]
                 turn += 1
                 for gate in (*self._gates[chosen:], *self._gates[:chosen]):
-                    if not gate.done and await self._rests(gate):
+                    if await self._rests(gate) and not gate.done:
                         gate.permit()
                         await self._rests(gate)
                         break

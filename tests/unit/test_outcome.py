@@ -8,6 +8,7 @@ from redis import exceptions as redis_errors
 
 from schemas.errors import InvalidEvent, Reason, RetryBatch
 from streams.outcome import Verdict, describe, is_missing_partition, judge, reason_for
+from streams.publisher import PublishFailed
 
 
 def postgres(state: str, **fields: str) -> asyncpg.PostgresError:
@@ -43,6 +44,7 @@ def postgres(state: str, **fields: str) -> asyncpg.PostgresError:
         (redis_errors.ReadOnlyError(), Verdict.ENVIRONMENT),
         (InvalidEvent("x"), Verdict.DATA),
         (RetryBatch(), Verdict.TRANSIENT),
+        (PublishFailed("the broker is away"), Verdict.ENVIRONMENT),
         (KeyError("bug"), Verdict.UNKNOWN),
     ],
 )
