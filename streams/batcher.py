@@ -1,19 +1,22 @@
 """Collects items until a batch is due: by size, by bytes, or by the age of the oldest item.
 
 Pure bookkeeping with the time passed in: no clock, no tasks, no I/O. Lanes that are free take what is
-due; while all lanes are busy items pile up (bounded by prefetch and the byte budget), so batches grow
-under load by themselves.
+due. A batch that is not full waits while another one is in flight, as Nagle's algorithm has it: a
+transaction costs milliseconds whatever its size, and small ones side by side wait for each other's rows.
+So batches grow with the load by themselves, and an idle stream still answers within `linger`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from schemas.contract import BatchPolicy, Trigger
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 10  # lingers that a batch which is not full waits for the one in flight, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Batcher(Generic[T]):
         """Take in an item that must not share its batch: it may be what kills workers."""
         self._alone.append(item)
 
-    def due_in(self, now: float) -> float | None:
+    def due_in(self, now: float, *, in_flight: bool = False) -> float | None:
         """Seconds until `take` returns a batch; 0 when it would now, None while there is nothing."""
         if self._alone:
             return 0.0
@@ -54,11 +57,12 @@ class Batcher(Generic[T]):
             return None
         if self.flushing or self._full():
             return 0.0
-        return max(0.0, self._items[0][2] + self._policy.linger - now)
+        patience = self._policy.linger * (_PATIENCE if in_flight else 1)
+        return max(0.0, self._items[0][2] + patience - now)
 
-    def take(self, now: float) -> Closed[T] | None:
-        """The next batch that is due, or None."""
-        if self.due_in(now) != 0.0:
+    def take(self, now: float, *, in_flight: bool = False) -> Closed[T] | None:
+        """The next batch that is due, or None. `in_flight`: another one has not ended yet."""
+        if self.due_in(now, in_flight=in_flight) != 0.0:
             return None
         if self._alone:
             return Closed([self._alone.popleft()], Trigger.ALONE)

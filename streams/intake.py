@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from schemas.contract import BatchPolicy
 from streams.batcher import Batcher, Closed
@@ -17,7 +18,7 @@ from streams.decode import Decoder
 from streams.delivery import Delivery, Item
 from streams.telemetry import QueueMetrics, Tracing
 
-Clock = Callable[[], float]
+_TICK: Final = 0.0005  # seconds; a difference that is not worth setting an alarm anew
 
 
 class ByteBudget:
@@ -133,7 +134,6 @@ class Intake:
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""
         while (closed := await self._next()) is not None:
-            self.running += len(closed.items)
             try:
                 await self._run(closed)
             finally:
@@ -180,8 +180,9 @@ class Intake:
     async def _next(self) -> Closed[Item] | None:
         loop = asyncio.get_running_loop()
         while True:
-            closed = self._batcher.take(loop.time())
+            closed = self._batcher.take(loop.time(), in_flight=self.running > 0)
             if closed is not None:
+                self.running += len(closed.items)
                 self._wake(loop.time())
                 self._metrics.wait.observe((time.time_ns() - closed.items[0].delivery.received_ns) / 1e9)
                 return closed
@@ -189,17 +190,25 @@ class Intake:
                 return None
             turn: asyncio.Future[None] = loop.create_future()
             self._idle.append(turn)
+            self._wake(loop.time())  # the alarm must ring for what came while no lane was idle
             await turn
 
     def _wake(self, now: float) -> None:
         """Wake a lane if a batch is due, else set the alarm for when one will be."""
         if not self._idle:
             return
-        due = self._batcher.due_in(now)
+        due = self._batcher.due_in(now, in_flight=self.running > 0)
         if due == 0.0:
             self._wake_one()
-        elif due is not None and self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(due, self._ring)
+        elif due is not None:
+            self._set_alarm(now + due)
+
+    def _set_alarm(self, when: float) -> None:
+        if self._alarm is not None:
+            if abs(self._alarm.when() - when) < _TICK:
+                return
+            self._alarm.cancel()  # a lane has begun or ended meanwhile
+        self._alarm = asyncio.get_running_loop().call_at(when, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None

@@ -68,6 +68,18 @@ def test_items_in_are_items_out_in_bounded_batches(
     assert out_alone == alone
 
 
+def test_a_batch_that_is_not_full_waits_for_the_one_in_flight() -> None:
+    batcher: Batcher[int] = Batcher(BatchPolicy(size=2, linger=1.0))
+    batcher.add(1, 1, 0.0)
+    assert batcher.take(9.9, in_flight=True) is None
+    assert batcher.due_in(9.0, in_flight=True) == 1.0
+    assert batcher.due_in(10.0, in_flight=True) == 0.0, "but not for ever"
+    assert batcher.due_in(1.0) == 0.0
+    batcher.add(2, 1, 0.0)
+    closed = batcher.take(0.0, in_flight=True)
+    assert closed is not None, "a full one does not wait"
+
+
 @given(policies.filter(lambda p: p.linger > 0), st.integers(1, 10))
 def test_linger_is_counted_from_the_first_item(policy: BatchPolicy, count: int) -> None:
     batcher: Batcher[int] = Batcher(BatchPolicy(size=count + 1, linger=policy.linger))
