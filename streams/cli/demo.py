@@ -12,8 +12,8 @@ def demo(
         int, typer.Option(min=100, max=2_000_000, help="Events to publish, at least.")
     ] = 20_000,
     seed: Annotated[int, typer.Option(help="What the agents do; the same seed, the same story.")] = 1,
-    rate: Annotated[float, typer.Option(min=10, max=50_000, help="Events per second.")] = 2_000,
-    reads: Annotated[float, typer.Option(min=1, max=5_000, help="Reads of the API per second.")] = 200,
+    rate: Annotated[float, typer.Option(min=10, max=50_000, help="Events per second.")] = 500,
+    reads: Annotated[float, typer.Option(min=1, max=5_000, help="Reads of the API per second.")] = 50,
     rest: Annotated[float, typer.Option(min=1, help="Seconds that the service has to come to rest.")] = 40,
     json: Annotated[
         bool, typer.Option("--json", help="The report as JSON on stdout, progress on stderr.")

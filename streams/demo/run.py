@@ -52,8 +52,8 @@ class Options:
 
     events: int = 20_000
     seed: int = 1
-    rate: float = 2_000.0
-    reads: float = 200.0
+    rate: float = 500.0
+    reads: float = 50.0
     rest: float = 40.0
 
 

@@ -105,6 +105,8 @@ vote_events = votes_of(ROUNDS, AGENTS)
 agent_events = agents_of(AGENTS)
 
 
-def distinct(events: st.SearchStrategy[Any], *, max_size: int) -> st.SearchStrategy[list[Any]]:
+def distinct(
+    events: st.SearchStrategy[Any], *, min_size: int = 1, max_size: int
+) -> st.SearchStrategy[list[Any]]:
     """Events with ids of their own."""
-    return st.lists(events, min_size=1, max_size=max_size, unique_by=lambda event: event.id)
+    return st.lists(events, min_size=min_size, max_size=max_size, unique_by=lambda event: event.id)

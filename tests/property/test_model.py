@@ -39,17 +39,17 @@ TABLES = ("tasks", "rounds", "votes", "round_tallies", "agents", "agent_registry
 @st.composite
 def scripts(draw: st.DrawFn) -> tuple[list[Any], list[list[Job]], list[int]]:
     """(events, the jobs of each worker, whose turn it is)"""
-    once = draw(distinct(events, max_size=24))
+    once = draw(distinct(events, min_size=8, max_size=32))
     copies = draw(st.lists(st.integers(1, 3), min_size=len(once), max_size=len(once)))
     sent = draw(st.permutations([event for event, n in zip(once, copies, strict=True) for _ in range(n)]))
     jobs: list[list[Job]] = [[], []]
     while sent:
-        size = draw(st.integers(1, 12))
+        size = draw(st.integers(1, 8))
         batch, sent = sent[:size], sent[size:]
         batch = sorted(batch, key=lambda event: handler_of(event).__name__)
         for _, family in groupby(batch, key=lambda event: handler_of(event).__name__):
             jobs[draw(st.integers(0, 1))].append((list(family), draw(st.integers(0, 4)) == 0))
-    return once, jobs, draw(st.lists(st.integers(0, 1), min_size=1, max_size=12))
+    return once, jobs, draw(st.lists(st.integers(0, 1), min_size=8, max_size=40))
 
 
 class Rollback(Exception):
