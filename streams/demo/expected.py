@@ -187,15 +187,22 @@ def fold_agents(events: Iterable[Sent]) -> Table:
     """`agents` by (id,), without the reputation."""
     agents: Table = {}
     for agent_id, life in by_entity(events, "agent_id", "agent.").items():
-        registered, changed = _last(life, "agent.registered"), _last(life, "agent.status_changed")
+        registered = _last(life, "agent.registered")
         about = registered.data if registered else {}
         agents[(agent_id,)] = {
-            "status": changed.data["status"] if changed else "active",
+            "status": _agent_status(life[-1]),
             "name": about.get("name"),
             "capabilities": list(about.get("capabilities", [])),
             "is_active": about.get("is_active", True),
         }
     return agents
+
+
+def _agent_status(last: Sent) -> str:
+    """What an agent's latest event makes of it."""
+    if last.type == "agent.status_changed":
+        return str(last.data["status"])
+    return "active" if last.data.get("is_active", True) else "inactive"
 
 
 def fold_scores(tasks: Table, votes: Table, rounds: Table, decisions: Mapping[UUID, Decision]) -> Table:

@@ -82,6 +82,16 @@ async def test_agreement_is_gained_and_lost_after_the_decision(database: asyncpg
     assert await recount(database) == []
 
 
+async def test_a_decided_choice_that_is_no_option_any_more_earns_nothing(database: asyncpg.Pool) -> None:
+    round_ = new_id()
+    vote = make("vote.cast", 1, round_id=round_, agent_id=ANN, choice="a")
+    await store(database, make("round.opened", 0, round_id=round_, options=("a", "b"), quorum=1), vote)
+    await store(database, make("round.opened", 2, round_id=round_, options=("b", "c"), quorum=1))
+    assert await scores(database) == {}
+    assert await database.fetchval("SELECT decided_choice FROM rounds") == "a"
+    assert await recount(database) == []
+
+
 async def test_a_recount_finds_and_repairs_what_is_wrong(database: asyncpg.Pool) -> None:
     await store(database, *done(ANN), *done(BOB))
     await store(database, make("agent.registered", 0, agent_id=ANN, name="Ann"))
