@@ -31,6 +31,7 @@ _QUIET: Final = (
     "redis",
     "requests",
     "urllib3",
+    "yoyo",
 )
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/@'\"]*:[^\s'\"]*@(?=[^\s@]*)")
 _MASKED: Final = r"\g<scheme>***@"
