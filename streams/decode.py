@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Union, cast
 
+import structlog
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
@@ -21,6 +22,8 @@ from schemas.envelope import Event
 from schemas.errors import EventError, InvalidEvent, OutsideWindow, TooLarge, Undecodable, UnknownType
 from schemas.fields import dated
 from streams.delivery import Delivery, Item
+
+log = structlog.get_logger(__name__)
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -91,24 +94,30 @@ class Decoder:
 
     def decode(self, delivery: Delivery, now: datetime | None = None) -> list[Item]:
         """The events of a message, each an Item; at least one. Sets the delivery's count of events."""
-        now = now or datetime.now(UTC)
         try:
-            if len(delivery.body) > self._max_bytes:
-                raise TooLarge(f"the message has {len(delivery.body)} bytes; the limit is {self._max_bytes}")
-            content_type = delivery.content_type.partition(";")[0].strip().lower()
-            if content_type == BATCH:
-                items = self._array(delivery, now)
-                delivery.open_events = len(items)
-                return items
-            if content_type == STRUCTURED:
-                event = self._structured(delivery.body)
-            elif content_type in ("", BINARY):
-                event = self._binary(delivery)
-            else:
-                raise Undecodable(f"content type must be {STRUCTURED}, {BATCH} or {BINARY}")
-            self._window.check(event, now)
+            items = self._decode(delivery, now or datetime.now(UTC))
         except EventError as error:
             return [Item(delivery, None, error)]
+        except Exception:
+            # A bug of ours; but a delivery that nobody settles would hold up every acknowledgement behind it.
+            log.exception("a message could not be decoded", exchange=delivery.exchange)
+            return [Item(delivery, None, Undecodable("the message cannot be read, for no known reason"))]
+        delivery.open_events = len(items)
+        return items
+
+    def _decode(self, delivery: Delivery, now: datetime) -> list[Item]:
+        if len(delivery.body) > self._max_bytes:
+            raise TooLarge(f"the message has {len(delivery.body)} bytes; the limit is {self._max_bytes}")
+        content_type = delivery.content_type.partition(";")[0].strip().lower()
+        if content_type == BATCH:
+            return self._array(delivery, now)
+        if content_type == STRUCTURED:
+            event = self._structured(delivery.body)
+        elif content_type in ("", BINARY):
+            event = self._binary(delivery)
+        else:
+            raise Undecodable(f"content type must be {STRUCTURED}, {BATCH} or {BINARY}")
+        self._window.check(event, now)
         return [Item(delivery, event)]
 
     def _structured(self, body: bytes) -> Event:

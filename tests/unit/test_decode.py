@@ -177,3 +177,15 @@ def test_ids_are_version_7_and_carry_their_milliseconds() -> None:
     assert uuid7().version == 7
     assert derive_id(NOW, "legacy-1") == derive_id(NOW, "legacy-1") != derive_id(NOW, "legacy-2")
     assert derive_id(NOW, "legacy-1").int >> 80 == int(NOW.timestamp() * 1000)
+
+
+def test_a_bug_in_decoding_still_gives_an_item_that_can_be_settled(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(decoder, "_structured", broken)
+    item = one(decoder.decode(delivery(encode(event())), NOW))
+    assert item.error is not None
+    assert item.error.reason is Reason.UNDECODABLE
