@@ -13,65 +13,37 @@ import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
 
 import aio_pika.exceptions
 import asyncpg
 import structlog
 from faststream.rabbit import RabbitBroker
 
-from schemas.contract import Store, Stream, Subscription
+from schemas.contract import Store, Subscription
 from schemas.errors import ConfigurationError
 from streams import partitions
+from streams.amqp import tolerate_any_property
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.decode import Decoder, Window
-from streams.delivery import Item
 from streams.edge import BatchSubscriber, subscribe
 from streams.health import Health, HealthServer
 from streams.intake import Intake
 from streams.outbox import Outbox
-from streams.outcome import is_missing_partition
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher, named
 from streams.quarantine import Quarantine
+from streams.registry import load_subscriptions, require_updater
+from streams.repair import repairer
 from streams.settings import Settings, require
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.telemetry import Telemetry
-from streams.topology import INVALIDATIONS, Topology
+from streams.topology import Topology
 
 log = structlog.get_logger(__name__)
 
+_WATCH_SECONDS = 1.0
 _UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aio_pika.exceptions.AMQPError)
-
-
-def load_subscriptions(modules: Sequence[str]) -> list[Subscription]:
-    """The subscriptions of all `stream` objects in these modules.
-
-    Raises:
-        ConfigurationError: a module cannot be imported, has no stream, or shares a queue with another.
-    """
-    subscriptions: list[Subscription] = []
-    for name in modules:
-        try:
-            stream = import_module(name).stream
-        except (ImportError, AttributeError) as error:
-            raise ConfigurationError(f"STREAMS_HANDLERS names {name!r}: {error}") from error
-        if not isinstance(stream, Stream):
-            raise ConfigurationError(f"STREAMS_HANDLERS names {name!r}, whose `stream` is no Stream")
-        subscriptions += stream.subscriptions
-    queues = [subscription.queue for subscription in subscriptions]
-    if len(set(queues)) != len(queues):
-        raise ConfigurationError(f"two handlers share a queue: {', '.join(sorted(queues))}")
-    return subscriptions
-
-
-def _require_updater(subscriptions: Sequence[Subscription]) -> None:
-    """Invalidations that no queue takes would stay in the outbox for ever."""
-    if not any(s.exchange == INVALIDATIONS and s.store is Store.REDIS for s in subscriptions):
-        raise ConfigurationError(
-            "no updater takes the exchange 'invalidations': add handlers.invalidations to STREAMS_HANDLERS"
-        )
 
 
 class Service:
@@ -82,15 +54,16 @@ class Service:
     """
 
     def __init__(self, settings: Settings, role: Store) -> None:
+        tolerate_any_property()
         self._settings = settings
         self._everything = load_subscriptions(settings.handlers)
-        _require_updater(self._everything)
+        require_updater(self._everything)
         self._subscriptions = [s for s in self._everything if s.store is role]
         self._policies = {s.queue: settings.batch_policy(s.batch) for s in self._subscriptions}
         name = self.name = "worker" if role is Store.POSTGRES else "updater"
         lanes = sum(policy.lanes for policy in self._policies.values())
         links = max((policy.size for policy in self._policies.values()), default=1)
-        self._telemetry = Telemetry.from_environment(name, link_limit=links)
+        self.telemetry = Telemetry.from_environment(name, link_limit=links)
         self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = RabbitBroker(
@@ -103,7 +76,7 @@ class Service:
         self._outbox: Outbox | None = None
         self.health = Health()
         self._http = HealthServer(
-            self.health, self._telemetry.metrics, settings.http_host, settings.http_port, self._refresh
+            self.health, self.telemetry.metrics, settings.http_host, settings.http_port, self._refresh
         )
         self._subscribers: dict[str, BatchSubscriber] = {}
         self.intakes: dict[str, Intake] = {}
@@ -145,12 +118,17 @@ class Service:
     async def _consume_until(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         lanes = self._start_lanes(group)
         background = self._start_background(group)
-        await self._broker.start()
+        await self._until_up("consumers", self._broker.start)
         self._ready()
         await stop.wait()
         await self._drain(lanes)
         for task in background:
             task.cancel()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that were delivered to this process and not acknowledged yet."""
+        return sum(subscriber.unacknowledged for subscriber in self._subscribers.values())
 
     async def _start(self) -> None:
         """Everything but consuming. Waits for servers that are not there yet."""
@@ -160,17 +138,25 @@ class Service:
             self._outbox = Outbox(
                 self._database,
                 self._publisher,
-                self._telemetry.metrics,
+                self.telemetry.metrics,
                 grace=self._settings.outbox_grace_seconds,
             )
         else:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
-            self._cache = Cache(redis, metrics=self._telemetry.metrics)
+            self._cache = Cache(redis, metrics=self.telemetry.metrics)
         await self._until_up("RabbitMQ", self._publisher.connect)
-        # All of them, the other role's too: what this process publishes must find its queue.
-        await Topology.of(self._everything).declare(self._publisher.channel)
+        await self._until_up("topology", self._declare)
         for subscription in self._subscriptions:
             self._build(subscription)
+
+    async def _declare(self) -> None:
+        """Declare all queues, the other role's too: what this process publishes must find its own."""
+        try:
+            await Topology.of(self._everything).declare(self._publisher.channel)
+        except aio_pika.exceptions.ChannelPreconditionFailed as error:
+            raise ConfigurationError(
+                f"RabbitMQ holds a queue or exchange of other arguments: {error}"
+            ) from None
 
     async def _check_window(self) -> None:
         """Refuse to accept events that storage would not take."""
@@ -184,7 +170,7 @@ class Service:
             )
 
     def _build(self, subscription: Subscription) -> None:
-        settings, telemetry = self._settings, self._telemetry
+        settings, telemetry = self._settings, self.telemetry
         metrics = telemetry.metrics.queue(subscription.queue)
         cached = telemetry.metrics.event_age_at_cache.observe
         pipeline = Pipeline(
@@ -197,7 +183,7 @@ class Service:
             telemetry.tracing,
             metrics,
             metrics.committed if subscription.store is Store.POSTGRES else cached,
-            repair=self._repair,
+            repair=repairer(self._database),
         )
         decoder = Decoder(
             subscription.types | subscription.publishes,
@@ -248,15 +234,27 @@ class Service:
         ]
 
     def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        watch = group.create_task(self._watch(), name="watch")
         if self._database is None or self._outbox is None:
-            return []
+            return [watch]
         keeper = partitions.PartitionKeeper(
-            self._database.pool, self._telemetry.metrics, self._report_partitions
+            self._database.pool, self.telemetry.metrics, self._report_partitions
         )
         return [
+            watch,
             group.create_task(self._outbox.run(), name="outbox"),
             group.create_task(keeper.run(), name="partitions"),
         ]
+
+    async def _watch(self) -> None:
+        """Not ready while the broker is away: nothing is consumed then."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            away = [queue for queue, s in self._subscribers.items() if not s.is_consuming]
+            if away or self._publisher.is_closed:
+                self.health.trouble("RabbitMQ", f"not connected: {', '.join(away) or 'publisher'}")
+            else:
+                self.health.clear("RabbitMQ")
 
     def _report_partitions(self, ahead: Mapping[str, int]) -> None:
         """Not ready once a table has nothing but its current period left."""
@@ -282,52 +280,34 @@ class Service:
         """No more deliveries; finish what is here, within the deadline; leave the rest to the broker."""
         self.health.trouble("stop", "stopping")
         log.info("stopping", role=self.name)
-        for subscriber in self._subscribers.values():
-            await subscriber.cancel()
+        await asyncio.gather(*(_quietly(s.cancel(), "cancel", 2.0) for s in self._subscribers.values()))
         for intake in self.intakes.values():
             intake.drain()
-        if lanes:
-            _, unfinished = await asyncio.wait(lanes, timeout=self._settings.shutdown_seconds)
-            for lane in unfinished:
-                lane.cancel()  # its transaction rolls back; the broker delivers these events again
+        _, unfinished = await asyncio.wait(lanes, timeout=self._settings.shutdown_seconds)
+        for lane in unfinished:
+            lane.cancel()  # its transaction rolls back; the broker delivers these events again
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=2.0)
         returned = {queue: s.unacknowledged for queue, s in self._subscribers.items()}
         for queue, count in returned.items():
-            self._telemetry.metrics.queue(queue).returned.inc(count)
+            self.telemetry.metrics.queue(queue).returned.inc(count)
         log.info("drained", role=self.name, returned=sum(returned.values()))
 
     async def _close(self) -> None:
+        """Close everything, each within its time, whatever the others do."""
         if self._outbox is not None:
-            try:
-                await self._outbox.flush()
-            except _UNREACHABLE as error:
-                log.warning("outbox rows stay for the sweeper", error=type(error).__name__)
-        await self._broker.stop()
-        await self._publisher.close()
+            await _quietly(self._outbox.flush(), "outbox", 2.0)  # else its rows stay for the sweeper
+        await _quietly(self._broker.stop(), "consumers", 3.0)
+        await _quietly(self._publisher.close(), "publisher", 3.0)
         if self._cache is not None:
-            await self._cache.close()
+            await _quietly(self._cache.close(), "Redis", 2.0)
         if self._database is not None:
-            await self._database.close()
-        await asyncio.to_thread(self._telemetry.shutdown, 5.0)
-
-    async def _repair(self, error: BaseException, items: Sequence[Item]) -> bool:
-        """Make a partition that is missing inside the allowed window."""
-        if self._database is None or not is_missing_partition(error):
-            return False
-        table = str(getattr(error, "table_name", "") or "")
-        moments = {moment.date(): moment for item in items if item.event for moment in item.event.moments}
-        try:
-            async with self._database.pool.acquire() as connection:
-                for moment in moments.values():
-                    await partitions.repair(connection, table, moment)
-        except _UNREACHABLE as failure:
-            log.error("cannot make a missing partition", table=table, error=type(failure).__name__)
-            return False
-        log.warning("made missing partitions", table=table, months=len(moments))
-        return True
+            await _quietly(self._database.close(), "PostgreSQL", 6.0)
+        await _quietly(asyncio.to_thread(self.telemetry.shutdown, 5.0), "telemetry", 6.0)
 
     async def _refresh(self) -> None:
         """Gauges that are read when somebody looks."""
-        metrics = self._telemetry.metrics
+        metrics = self.telemetry.metrics
         for queue, intake in self.intakes.items():
             metrics.queue(queue).in_flight.set(intake.waiting + intake.running)
         if self._database is not None and self._outbox is not None:
@@ -338,6 +318,15 @@ class Service:
                 await self._outbox.pending()
             except _UNREACHABLE:
                 log.warning("metrics without the database's part")
+
+
+async def _quietly(step: Awaitable[object], what: str, seconds: float) -> None:
+    """One step of an ending: bounded in time, and no reason to leave out the next ones."""
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except Exception as error:  # noqa: BLE001 - a server that is gone can fail in any way
+        log.warning("did not close in order", what=what, error=type(error).__name__)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -33,21 +33,21 @@ class Batcher(Generic[T]):
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
         self._items: deque[tuple[T, int, float]] = deque()
-        self._alone: deque[T] = deque()
+        self._alone: deque[list[T]] = deque()
         self._bytes = 0
         self.flushing = False
 
     def __len__(self) -> int:
-        return len(self._items) + len(self._alone)
+        return len(self._items) + sum(map(len, self._alone))
 
     def add(self, item: T, size: int, now: float) -> None:
         """Take in an item of `size` bytes at the time `now` (seconds, any monotonic clock)."""
         self._items.append((item, size, now))
         self._bytes += size
 
-    def add_alone(self, item: T) -> None:
-        """Take in an item that must not share its batch: it may be what kills workers."""
-        self._alone.append(item)
+    def add_alone(self, items: list[T]) -> None:
+        """Take in the items of a message that must not share its batch: it may be what kills workers."""
+        self._alone.append(items)
 
     def due_in(self, now: float, *, in_flight: bool = False) -> float | None:
         """Seconds until `take` returns a batch; 0 when it would now, None while there is nothing."""
@@ -65,7 +65,7 @@ class Batcher(Generic[T]):
         if self.due_in(now, in_flight=in_flight) != 0.0:
             return None
         if self._alone:
-            return Closed([self._alone.popleft()], Trigger.ALONE)
+            return Closed(self._alone.popleft(), Trigger.ALONE)
         trigger = self._trigger()
         items: list[T] = []
         taken = 0

@@ -39,7 +39,13 @@ class Delivery:
     """Called once, when the last event has settled."""
 
     def settle(self) -> None:
-        """One event of this message is stored or quarantined."""
+        """One event of this message is stored or quarantined.
+
+        Raises:
+            RuntimeError: more settlements than events; the message might be acknowledged too early.
+        """
+        if self.open_events <= 0:
+            raise RuntimeError("an event of this delivery was settled twice")
         self.open_events -= 1
         if self.open_events == 0:
             self.acks.settled(self.tag)

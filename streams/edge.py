@@ -77,6 +77,11 @@ class BatchSubscriber(RabbitSubscriber):
             await queue.cancel(tag)
 
     @property
+    def is_consuming(self) -> bool:
+        """Whether its channel is open; False between a lost connection and its repair."""
+        return self._queue_obj is not None and not self._queue_obj.channel.is_closed
+
+    @property
     def unacknowledged(self) -> int:
         return len(self._acks) if self._acks is not None and not self._acks.closed else 0
 

@@ -42,7 +42,14 @@ class ByteBudget:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         self._admit()
-        await turn
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(size)  # admitted, and cancelled before it could go on
+            else:
+                self._admit()  # whoever stood behind may fit
+            raise
 
     def give_back(self, size: int) -> None:
         self.used -= size
@@ -122,13 +129,14 @@ class Intake:
         self._count(delivery, size)
         now = asyncio.get_running_loop().time()
         share = size // len(items)
-        for item in items:
-            if item.event is not None and item.event.type in self._echoes:
-                delivery.settle()
-            elif delivery.delivery_count > self._suspect_after:
-                self._batcher.add_alone(item)
-            else:
+        waiting = [item for item in items if not self._is_echo(item)]
+        if delivery.delivery_count > self._suspect_after and waiting:
+            self._batcher.add_alone(waiting)
+        else:
+            for item in waiting:
                 self._batcher.add(item, share, now)
+        if not waiting:
+            await delivery.acks.flush()
         self._wake(now)
 
     async def lane(self) -> None:
@@ -144,6 +152,15 @@ class Intake:
         self._batcher.flushing = True
         while self._idle:
             self._wake_one()
+
+    def _is_echo(self, item: Item) -> bool:
+        """Whether it is an event that we published ourselves; it is settled then."""
+        if item.event is None or item.event.type not in self._echoes:
+            return False
+        if item.trace is not None:
+            self._tracing.settle(item.trace)
+        item.delivery.settle()
+        return True
 
     def _count(self, delivery: Delivery, size: int) -> None:
         self._metrics.received.inc()
@@ -181,6 +198,8 @@ class Intake:
         loop = asyncio.get_running_loop()
         while True:
             closed = self._batcher.take(loop.time(), in_flight=self.running > 0)
+            if closed is not None and not (closed := _without_stale(closed)).items:
+                continue
             if closed is not None:
                 self.running += len(closed.items)
                 self._wake(loop.time())
@@ -221,6 +240,19 @@ class Intake:
             if not turn.done():
                 turn.set_result(None)
                 return
+
+
+def _without_stale(closed: Closed[Item]) -> Closed[Item]:
+    """Without what came over a channel that is gone: the broker delivers all of that again."""
+    if not any(item.delivery.acks.closed for item in closed.items):
+        return closed
+    current = []
+    for item in closed.items:
+        if item.delivery.acks.closed:
+            item.delivery.settle()  # gives its bytes back; nothing is acknowledged
+        else:
+            current.append(item)
+    return Closed(current, closed.trigger)
 
 
 def _context(delivery: Delivery, items: list[Item], name: str) -> str | None:

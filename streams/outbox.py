@@ -37,6 +37,9 @@ LIMIT 20
 FOR UPDATE SKIP LOCKED
 """
 
+# Puts a row that could not be published behind the others.
+POSTPONE = "UPDATE outbox SET created_at = clock_timestamp() WHERE batch_id = $1"
+
 COUNT = "SELECT count(*) FROM outbox"
 
 
@@ -102,8 +105,10 @@ class Outbox:
             try:
                 await self.flush()
                 await self.sweep()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, PublishFailed) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.warning("outbox sweep failed, will try again", error=type(error).__name__)
+            except Exception:
+                log.exception("outbox sweep failed, will try again")  # a bug must not end the worker
 
     async def flush(self) -> None:
         """Delete the rows noted so far. A crash before this makes the sweeper publish them again."""
@@ -118,18 +123,23 @@ class Outbox:
 
     async def sweep(self) -> int:
         """Publish what was left behind; returns the number of rows."""
-        swept = 0
+        done: list[UUID] = []
         async with self._database.transaction() as tx:
             rows = await tx.fetch(LEFT_BEHIND, timedelta(seconds=self._grace))
             for row in rows:
-                for message in decode(row["messages"]):
-                    await self._publisher.publish(message)
-            if rows:
-                await tx.execute(DELETE, [row["batch_id"] for row in rows])
-                swept = len(rows)
-                self._metrics.outbox_swept.inc(swept)
-                log.info("published what was left behind", batches=swept)
-        return swept
+                try:
+                    for message in decode(row["messages"]):
+                        await self._publisher.publish(message)
+                    done.append(row["batch_id"])
+                except PublishFailed as error:
+                    # Its neighbours must neither wait for it nor be published again because of it.
+                    log.warning("cannot publish what was left behind", error=str(error))
+                    await tx.execute(POSTPONE, row["batch_id"])
+            if done:
+                await tx.execute(DELETE, done)
+                self._metrics.outbox_swept.inc(len(done))
+                log.info("published what was left behind", batches=len(done))
+        return len(done)
 
     async def pending(self) -> int:
         """Rows in the outbox now."""

@@ -26,9 +26,9 @@ class Verdict(StrEnum):
 
 # SQLSTATEs, the longest prefix wins (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 _BY_SQLSTATE = {
-    "40001": Verdict.TRANSIENT,  # serialization failure: rows moved between partitions
-    "40P01": Verdict.TRANSIENT,  # deadlock
+    "40": Verdict.TRANSIENT,  # deadlock, serialization failure (a row moved), unknown commit
     "55P03": Verdict.TRANSIENT,  # lock_timeout
+    "55": Verdict.ENVIRONMENT,  # an object in a state that an operator is changing
     "57014": Verdict.TRANSIENT,  # statement_timeout
     "08": Verdict.TRANSIENT,  # connection lost
     "22": Verdict.DATA,
@@ -38,9 +38,7 @@ _BY_SQLSTATE = {
     "25P03": Verdict.TRANSIENT,  # idle_in_transaction_session_timeout: our own stall
     "28": Verdict.ENVIRONMENT,  # the password was changed
     "3D": Verdict.ENVIRONMENT,
-    "42P01": Verdict.ENVIRONMENT,  # a table that is not migrated yet
-    "42501": Verdict.ENVIRONMENT,  # a role that lacks a grant
-    "42883": Verdict.ENVIRONMENT,  # a function that is not migrated yet
+    "42": Verdict.ENVIRONMENT,  # a table, column or function that is not migrated yet, a grant that lacks
     "53": Verdict.ENVIRONMENT,  # disk full, out of memory, too many connections
     "57P": Verdict.ENVIRONMENT,  # shut down, starting up
     "58": Verdict.ENVIRONMENT,  # I/O error
@@ -58,6 +56,13 @@ def is_missing_partition(error: BaseException) -> bool:
     )
 
 
+def is_connection_lost(error: BaseException) -> bool:
+    """The connection broke, or is in a state that it cannot be used in: no event did that."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith("08")
+    return isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+
+
 def judge(error: BaseException) -> Verdict:
     """What to do about an error that rolled a batch back."""
     if isinstance(error, RetryBatch):
@@ -66,6 +71,8 @@ def judge(error: BaseException) -> Verdict:
         return Verdict.DATA
     if isinstance(error, Unavailable):
         return Verdict.ENVIRONMENT
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.InternalClientError):
+        return Verdict.TRANSIENT  # the schema changed under a prepared statement; the next try prepares anew
     if isinstance(error, asyncpg.PostgresError):
         return _judge_sqlstate(error)
     if isinstance(error, asyncpg.InterfaceError):

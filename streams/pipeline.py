@@ -21,7 +21,7 @@ from streams.batcher import Closed
 from streams.delivery import Item
 from streams.health import Health
 from streams.outbox import Outbox
-from streams.outcome import Verdict, describe, judge, reason_for
+from streams.outcome import Verdict, describe, is_connection_lost, judge, reason_for
 from streams.publisher import Publisher, PublishFailed
 from streams.quarantine import Quarantine
 from streams.stores import Applied, BatchStore
@@ -30,9 +30,11 @@ from streams.telemetry import BatchTrace, QueueMetrics, Tracing
 log = structlog.get_logger(__name__)
 
 _TRANSIENT_TRIES: Final = 8  # then the batch is bisected: something in it keeps losing
-_SAME_BUG: Final = 8  # events in a row that a handler fails on before the stream pauses
+_SAME_BUG: Final = 8  # events that a handler fails on, and none that it stores: it fails on everything
+_LAST_CHANCE: Final = 8  # pauses, some 20 s, before an event that comes alone is refused by itself
 _LONGEST_WAIT: Final = 5.0
 
+Failed = tuple[Item, Exception]
 Repair = Callable[[BaseException, Sequence[Item]], Awaitable[bool]]
 
 
@@ -68,7 +70,7 @@ class Pipeline:
         self._metrics = metrics
         self._observe_ages = observe_ages
         self._repair = repair
-        self._bugs_in_a_row = 0
+        self._stored_batches = 0
 
     async def run(self, closed: Closed[Item]) -> None:
         """Store a batch, whatever it takes; returns when each of its events has settled."""
@@ -85,53 +87,95 @@ class Pipeline:
             await self._acknowledge(closed.items)
 
     async def _store_all(self, items: Sequence[Item], trigger: Trigger) -> None:
-        """Try until it is stored; when the events themselves are at fault, halve until they are found."""
+        """Store the batch; what a handler fails on is refused once it is shown that others go through."""
+        since, tries = self._stored_batches, 0
+        failed: list[Failed] = []
+        await self._bisect(items, trigger, failed, since)
+        while failed:
+            tries += 1
+            proven = self._stored_batches > since
+            if proven or (tries > _LAST_CHANCE and self._stored_batches):
+                for item, error in failed:
+                    await self._refuse(item, error, tries)
+                await self._acknowledge([item for item, _ in failed])
+                return
+            again = [item for item, _ in reversed(failed)]  # begin where the last round gave up
+            await self._pause(failed[0][1], again, tries)
+            failed = []
+            await self._bisect(again, Trigger.ALONE, failed, since)
+
+    async def _bisect(
+        self, items: Sequence[Item], trigger: Trigger, failed: list[Failed], since: int
+    ) -> None:
+        """Store what can be stored. Events that the database refuses are quarantined at once; those that a
+        handler fails on are collected in `failed`."""
+        error = await self._try(items, trigger)
+        if error is None:
+            return
+        if len(items) == 1 and judge(error) is Verdict.DATA:
+            await self._refuse(items[0], error)
+            await self._acknowledge(items)
+        elif len(items) == 1 or (len(failed) >= _SAME_BUG and self._stored_batches == since):
+            failed.extend((item, error) for item in items)  # it fails on everything: no need to try each
+        else:
+            middle = len(items) // 2
+            await self._bisect(items[:middle], Trigger.ALONE, failed, since)
+            await self._bisect(items[middle:], Trigger.ALONE, failed, since)
+
+    async def _try(self, items: Sequence[Item], trigger: Trigger) -> Exception | None:
+        """Try until the events are stored and settled, or are themselves at fault: then why."""
         tries = 0
         while True:
             tries += 1
+            started = time.perf_counter()
             try:
-                await self._attempt(items, trigger)
+                applied, trace = await self._attempt(items, trigger)
             except Exception as error:  # noqa: BLE001 - the table in streams.outcome sorts them
                 verdict = judge(error)
                 if verdict is Verdict.TRANSIENT and tries < _TRANSIENT_TRIES:
                     await self._back_off(error, tries)
-                elif verdict is Verdict.ENVIRONMENT:
+                elif verdict is Verdict.ENVIRONMENT or is_connection_lost(error):
                     await self._pause(error, items, tries)
-                elif len(items) > 1:
-                    middle = len(items) // 2
-                    await self._store_all(items[:middle], Trigger.ALONE)
-                    await self._store_all(items[middle:], Trigger.ALONE)
-                    return
-                elif verdict is Verdict.DATA or self._is_one_of_a_kind():
-                    await self._refuse(items[0], error, tries)
-                    await self._acknowledge(items)
-                    return
                 else:
-                    await self._pause(error, items, tries)
+                    return error
             else:
-                self._health.clear(self._queue)
-                self._metrics.paused.set(0)
-                self._bugs_in_a_row = 0
-                return
+                # Outside the `try`: what stands must never be applied, or settled, a second time.
+                self._stored_batches += 1
+                await self._settle(items, trigger, applied, trace, started)
+                return None
 
-    async def _attempt(self, items: Sequence[Item], trigger: Trigger) -> None:
-        """Work, publish, settle."""
+    async def _attempt(self, items: Sequence[Item], trigger: Trigger) -> tuple[Applied, BatchTrace]:
+        """Work and publish; afterwards the effect stands."""
         trace = self._tracing.batch(self._name, self._queue, [item.trace for item in items if item.trace])
-        started = time.perf_counter()
         try:
             applied = await self._store.apply(items, trigger, trace)
-            stored = time.perf_counter()
             await self._publish(applied, trace)
         except BaseException as error:
             trace.end(trigger=trigger, size=len(items), error=error, decided=False)
             raise
-        published = time.perf_counter()
+        return applied, trace
+
+    async def _settle(
+        self, items: Sequence[Item], trigger: Trigger, applied: Applied, trace: BatchTrace, started: float
+    ) -> None:
+        """Acknowledge, then tell telemetry."""
+        done = time.perf_counter()
         for item in items:
             item.delivery.settle()
         with trace.settle(len(items)):
             await self._acknowledge(items)
         trace.end(trigger=trigger, size=len(items), repeats=applied.repeats)
-        self._measure(items, applied, stored - started, published - stored, time.perf_counter() - published)
+        self._health.clear(self._queue)
+        metrics = self._metrics
+        metrics.paused.set(0)
+        metrics.stored.inc(len(items) - applied.repeats)
+        metrics.repeats.inc(applied.repeats)
+        metrics.transaction.observe(applied.seconds)
+        metrics.publish.observe(done - started - applied.seconds)
+        metrics.settle.observe(time.perf_counter() - done)
+        self._observe_ages(
+            [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None]
+        )
 
     async def _publish(self, applied: Applied, trace: BatchTrace) -> None:
         """Publish what the batch changed. What cannot be published now is in the outbox for later."""
@@ -139,10 +183,10 @@ class Pipeline:
             for message in applied.messages:
                 with trace.send(message.exchange, routing_key=message.routing_key) as step:
                     await self._publisher.publish(message, step.inject({}))
-        except PublishFailed as error:
+        except Exception as error:
             if not applied.in_outbox:
                 raise
-            log.warning("left to the outbox", queue=self._queue, error=str(error))
+            log.warning("left to the outbox", queue=self._queue, error=type(error).__name__)
         else:
             if applied.in_outbox and self._outbox is not None:
                 self._outbox.published(applied.batch_id)
@@ -172,11 +216,6 @@ class Pipeline:
         log.warning("quarantined", queue=self._queue, reason=str(reason), field=field)
         item.delivery.settle()
 
-    def _is_one_of_a_kind(self) -> bool:
-        """Whether a handler's failure is about this event; False once it fails on everything alike."""
-        self._bugs_in_a_row += 1
-        return self._bugs_in_a_row <= _SAME_BUG
-
     async def _back_off(self, error: BaseException, tries: int) -> None:
         self._metrics.retried(judge(error))
         await asyncio.sleep(min(_LONGEST_WAIT, 0.01 * 2**tries) * random.uniform(0.5, 1.5))
@@ -184,23 +223,10 @@ class Pipeline:
     async def _pause(self, error: BaseException, items: Sequence[Item], tries: int) -> None:
         """Not the events' fault: report not ready, wait, and let the caller try again. Meanwhile the
         lane is held, so that prefetch stops the broker's deliveries."""
-        if self._repair is not None and await self._repair(error, items):
+        if self._repair is not None and tries <= 2 and await self._repair(error, items):
             return
         self._metrics.retried(judge(error))
         self._metrics.paused.set(1)
         self._health.trouble(self._queue, f"paused: {describe(error)}")
         log.error("paused", queue=self._queue, error=describe(error), tries=tries)
         await asyncio.sleep(min(_LONGEST_WAIT, 0.1 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.5))
-
-    def _measure(
-        self, items: Sequence[Item], applied: Applied, transaction: float, publish: float, settle: float
-    ) -> None:
-        metrics = self._metrics
-        metrics.stored.inc(len(items) - applied.repeats)
-        metrics.repeats.inc(applied.repeats)
-        metrics.transaction.observe(transaction)
-        metrics.publish.observe(publish)
-        metrics.settle.observe(settle)
-        self._observe_ages(
-            [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None]
-        )

@@ -73,6 +73,11 @@ class Publisher:
         assert self._channel is not None, "connect() comes first"
         return self._channel
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether publishing would fail now."""
+        return self._channel is None or self._channel.is_closed
+
     async def connect(self) -> None:
         """Open the connection.
 

@@ -40,6 +40,8 @@ class Applied:
     batch_id: UUID
     messages: Sequence[Outgoing] = ()
     repeats: int = 0
+    seconds: float = 0.0
+    """How long the store took."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     in_outbox: bool = False
     """The messages are stored, too: whoever crashes now loses nothing."""
@@ -60,6 +62,7 @@ class PostgresStore:
 
     async def apply(self, items: Sequence[Item], trigger: Trigger, trace: BatchTrace) -> Applied:
         events = [item.event for item in items if item.event is not None]
+        started = time.perf_counter()
         batch_id = uuid7()  # a new one for each attempt: an earlier commit's result may be unknown
         async with self._database.transaction(trace.on_query) as tx:
             repeats = await _claim(tx, events)
@@ -68,7 +71,9 @@ class PostgresStore:
             messages = _after_commit(batch_id, changes, trace)
             if messages:
                 await outbox.insert(tx, batch_id, messages)
-        return Applied(batch_id, messages, len(repeats), in_outbox=bool(messages))
+        return Applied(
+            batch_id, messages, len(repeats), time.perf_counter() - started, in_outbox=bool(messages)
+        )
 
 
 class RedisStore:
@@ -80,10 +85,12 @@ class RedisStore:
 
     async def apply(self, items: Sequence[Item], trigger: Trigger, trace: BatchTrace) -> Applied:
         events = [item.event for item in items if item.event is not None]
+        started = time.perf_counter()
         batch_id = uuid7()
         with trace.redis("invalidate", batch=len(events)):
             changes = await self._handler(Batch(batch_id, events, frozenset(), trigger), self._cache)
-        return Applied(batch_id, _broadcast(batch_id, changes, events))
+        messages = _broadcast(batch_id, changes, events)
+        return Applied(batch_id, messages, seconds=time.perf_counter() - started)
 
 
 async def _claim(tx: Connection, events: Sequence[Event]) -> frozenset[int]:

@@ -14,13 +14,13 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from streams.app import load_subscriptions
 from streams.demo import report
 from streams.demo.ledger import Ledger
 from streams.demo.report import Report
 from streams.demo.run import Options, Place, Run, brokered, connected
 from streams.demo.verify import Verdict, verify
 from streams.migrations import migrate
+from streams.registry import load_subscriptions
 from streams.settings import Settings, require
 from streams.stack import LocalStack
 from streams.telemetry import configure_logging

@@ -54,7 +54,7 @@ def test_items_in_are_items_out_in_bounded_batches(
             batcher.add((number, value), value, now)
             shared.append((number, value))
         elif step == "alone":
-            batcher.add_alone((number, 0))
+            batcher.add_alone([(number, 0)])
             alone.append((number, 0))
         elif step == "wait":
             now += value / 1000

@@ -1,0 +1,66 @@
+"""Makes the AMQP library survive what producers may write into properties.
+
+pamqp raises for a timestamp beyond the year 9999 (microseconds sent as seconds are enough) and for text
+that is no UTF-8. aiormq takes that for a broken connection, reconnects, and is given the same message
+again: one such message would stop every queue of the process for good. So the decoders are made total: a
+timestamp that means nothing is None, what is no UTF-8 is read with replacement characters, and a header
+table that cannot be read is empty; decoding then refuses the event by its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from pamqp import decode
+
+_TIMESTAMP_BYTES: Final = 8
+
+
+def tolerate_any_property() -> None:
+    """Replace pamqp's decoders in its tables, once; what they could read they read as before."""
+    if getattr(decode, "_total", False):
+        return
+    timestamp = _total_timestamp(decode.timestamp)
+    decode.METHODS["timestamp"] = timestamp
+    decode.TABLE_MAPPING[b"T"] = timestamp
+    decode.METHODS["shortstr"] = decode.short_str = _total_short_string(decode.short_str)  # type: ignore[assignment]
+    table = _total_table(decode.field_table)
+    decode.METHODS["table"] = decode.TABLE_MAPPING[b"F"] = table
+    decode._total = True  # type: ignore[attr-defined]
+
+
+def _total_timestamp(original: Callable[[bytes], tuple[int, Any]]) -> Callable[[bytes], tuple[int, Any]]:
+    def timestamp(value: bytes) -> tuple[int, Any]:
+        try:
+            return original(value)
+        except (ValueError, OverflowError, OSError):
+            if len(value) < _TIMESTAMP_BYTES:
+                raise  # the frame is cut off: that is a broken connection
+            return _TIMESTAMP_BYTES, None
+
+    return timestamp
+
+
+def _total_table(original: Callable[[bytes], tuple[int, Any]]) -> Callable[[bytes], tuple[int, Any]]:
+    def table(value: bytes) -> tuple[int, Any]:
+        try:
+            return original(value)
+        except ValueError:
+            end = 4 + int.from_bytes(value[:4], "big")
+            if end > len(value):
+                raise
+            return end, {}  # a name that is no UTF-8, a value of no known kind: read none of it
+
+    return table
+
+
+def _total_short_string(original: Callable[[bytes], tuple[int, Any]]) -> Callable[[bytes], tuple[int, Any]]:
+    def short_string(value: bytes) -> tuple[int, Any]:
+        try:
+            return original(value)
+        except UnicodeDecodeError:
+            length = value[0]
+            return length + 1, value[1 : length + 1].decode(errors="replace")
+
+    return short_string
