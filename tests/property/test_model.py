@@ -6,6 +6,7 @@ workers are interleaved at random; some transactions are rolled back and run aga
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,6 +26,8 @@ from tests.making import handle, handler_of
 from tests.property import model
 from tests.property.interleaving import Gate, Interleaving
 from tests.property.strategies import AGENTS, ROUNDS, TASKS, agents_of, distinct, tasks_of, votes_of
+
+EXAMPLES = int(os.environ.get("STREAMS_TEST_EXAMPLES", "200"))
 
 Job = tuple[list[Any], bool]
 """A batch, and whether its first transaction is rolled back."""
@@ -84,7 +87,7 @@ class Run:
             self.decided += [event for event in changes.events if isinstance(event, RoundDecided)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 async def test_any_stream_ends_as_the_model_says(
     database: asyncpg.Pool, script: tuple[list[Any], list[list[Job]], list[int]]
