@@ -144,7 +144,7 @@ class LocalStack:
         site = self._started()
         if self._detached:
             State(site.ports, self._leaders, detached=True).save(self.folder)
-            _RELEASED.extend(self._children.values())
+            RELEASED.extend(self._children.values())
             self._children.clear()
             self._lock.release()
         return _urls(site)
@@ -313,7 +313,7 @@ class LocalStack:
 
 
 # Servers that outlive us on purpose. Dropping their handles would warn of children still running.
-_RELEASED: list[subprocess.Popen[bytes]] = []
+RELEASED: list[subprocess.Popen[bytes]] = []
 
 
 def _urls(site: Site) -> StackUrls:

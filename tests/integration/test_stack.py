@@ -23,7 +23,7 @@ import httpx
 import pytest
 import redis.asyncio
 
-from streams.stack import SERVICES, LocalStack, StackError, StackUrls, guard
+from streams.stack import SERVICES, LocalStack, StackError, StackUrls, guard, local
 from streams.stack.state import State
 
 # ::1 in the kernel's notation: the port mapper always listens there, too.
@@ -217,8 +217,7 @@ async def test_killed_supervisors_leave_nothing_that_lives_on_or_hinders_the_nex
     assert len(orphans) > 6
 
     # The next start cleans up. This one is to stay until it is told to stop, by whomever.
-    detached = LocalStack("killed", place / "killed", die_with_parent=False)
-    urls = detached.start()
+    urls = LocalStack("killed", place / "killed", die_with_parent=False).start()
     assert not orphans & processes_of(folder)
     await find_everywhere(urls)
     other = LocalStack("killed", place / "killed")
@@ -228,7 +227,8 @@ async def test_killed_supervisors_leave_nothing_that_lives_on_or_hinders_the_nex
     assert LocalStack("killed", place / "killed", die_with_parent=False).start() == urls
     other.stop()
     assert not processes_of(folder)
-    detached.stop()  # harmless by now; collects the ended processes, whose parent this one is
+    for child in local.RELEASED:
+        child.wait()  # this process lives on as their parent and has to collect them
 
 
 def guard_pids(folder: Path) -> list[int]:
