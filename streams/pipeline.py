@@ -90,37 +90,42 @@ class Pipeline:
         """Store the batch; what a handler fails on is refused once it is shown that others go through."""
         since, tries = self._stored_batches, 0
         failed: list[Failed] = []
-        await self._bisect(items, trigger, failed, since)
-        while failed:
-            tries += 1
+        untried: list[Item] = []
+        await self._bisect(items, trigger, failed, untried, since)
+        while failed or untried:
             proven = self._stored_batches > since
-            if proven or (tries > _LAST_CHANCE and self._stored_batches):
+            if not untried and (proven or (tries >= _LAST_CHANCE and self._stored_batches)):
                 for item, error in failed:
-                    await self._refuse(item, error, tries)
+                    await self._refuse(item, error, tries + 1)
                 await self._acknowledge([item for item, _ in failed])
                 return
-            again = [item for item, _ in reversed(failed)]  # begin where the last round gave up
-            await self._pause(failed[0][1], again, tries)
-            failed = []
-            await self._bisect(again, Trigger.ALONE, failed, since)
+            again = [*untried, *(item for item, _ in failed)]  # begin where the last round gave up
+            if not proven:
+                tries += 1
+                await self._pause(failed[0][1], again, tries)
+            failed, untried = [], []
+            await self._bisect(again, Trigger.ALONE, failed, untried, since)
 
     async def _bisect(
-        self, items: Sequence[Item], trigger: Trigger, failed: list[Failed], since: int
+        self, items: Sequence[Item], trigger: Trigger, failed: list[Failed], untried: list[Item], since: int
     ) -> None:
         """Store what can be stored. Events that the database refuses are quarantined at once; those that a
-        handler fails on are collected in `failed`."""
+        handler fails on, each by itself, are collected in `failed`; `untried` are those that were given up
+        on because everything failed before them: nothing is known of any of these."""
         error = await self._try(items, trigger)
         if error is None:
             return
         if len(items) == 1 and judge(error) is Verdict.DATA:
             await self._refuse(items[0], error)
             await self._acknowledge(items)
-        elif len(items) == 1 or (len(failed) >= _SAME_BUG and self._stored_batches == since):
-            failed.extend((item, error) for item in items)  # it fails on everything: no need to try each
+        elif len(items) == 1:
+            failed.append((items[0], error))
+        elif len(failed) >= _SAME_BUG and self._stored_batches == since:
+            untried.extend(items)
         else:
             middle = len(items) // 2
-            await self._bisect(items[:middle], Trigger.ALONE, failed, since)
-            await self._bisect(items[middle:], Trigger.ALONE, failed, since)
+            await self._bisect(items[:middle], Trigger.ALONE, failed, untried, since)
+            await self._bisect(items[middle:], Trigger.ALONE, failed, untried, since)
 
     async def _try(self, items: Sequence[Item], trigger: Trigger) -> Exception | None:
         """Try until the events are stored and settled, or are themselves at fault: then why."""
