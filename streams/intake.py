@@ -1,7 +1,11 @@
-"""Between the edge and the pipeline: decode, keep within the byte budget, batch, run the lanes.
+"""Between the edge and the pipeline: decode, keep within bounds, batch, run the lanes.
 
-A delivery waits undecoded while the budget is spent; prefetch bounds how many can wait. Lanes pull:
-each runs one batch at a time, so `policy.lanes` transactions are in flight at most.
+Taking a delivery in is synchronous: it costs no task and never waits. What there is no room for yet
+waits undecoded, in the order of delivery, until lanes have taken or settled something. Room is counted
+twice: in bytes of bodies that are decoded and not settled, and in events that are decoded and in no lane
+(a decoded event takes several times the memory of its bytes, and more than the lanes' next batches need
+not be ready). Lanes pull: each runs one batch at a time, so `policy.lanes` transactions are in flight at
+most.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from schemas.contract import BatchPolicy
+from streams.acks import AckTracker
 from streams.batcher import Batcher, Closed
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
@@ -21,62 +26,13 @@ from streams.telemetry import QueueMetrics, Tracing
 _TICK: Final = 0.0005  # seconds; a difference that is not worth setting an alarm anew
 
 
-class ByteBudget:
-    """Bytes of message bodies that may be worked on at once. First come, first served; a message
-    larger than the whole budget is let in when it is alone."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self.used = 0
-
-    def try_take(self, size: int) -> bool:
-        """Take at once, unless the budget is spent or others wait."""
-        if self._waiting or not self._fits(size):
-            return False
-        self.used += size
-        return True
-
-    async def take(self, size: int) -> None:
-        """Wait for room."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        self._admit()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_back(size)  # admitted, and cancelled before it could go on
-            else:
-                self._admit()  # whoever stood behind may fit
-            raise
-
-    def give_back(self, size: int) -> None:
-        self.used -= size
-        self._admit()
-
-    def _fits(self, size: int) -> bool:
-        return self.used == 0 or self.used + size <= self._limit
-
-    def _admit(self) -> None:
-        while self._waiting:
-            size, turn = self._waiting[0]
-            if turn.cancelled():
-                self._waiting.popleft()
-            elif self._fits(size):
-                self._waiting.popleft()
-                self.used += size
-                turn.set_result(None)
-            else:
-                return
-
-
 class Intake:
     """Takes deliveries of one queue and hands batches to the pipeline.
 
     Args:
         run: stores one batch; returns when every event of it has settled, and never raises for what
             an event or a server did.
+        max_bytes: of bodies that are decoded and not settled; a larger message is let in alone.
         suspect_after: a message delivered more often than this before is tried alone.
         echoes: event types that are done as soon as they are seen.
     """
@@ -95,19 +51,26 @@ class Intake:
         echoes: frozenset[str] = frozenset(),
     ) -> None:
         self._queue = queue
-        self._policy = policy
         self._decoder = decoder
         self._run = run
         self._tracing = tracing
         self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._max_ahead = policy.size * policy.lanes  # a batch for each lane is ready when it comes back
         self._suspect_after = suspect_after
         self._echoes = echoes
-        self._budget = ByteBudget(max_bytes)
+        self._acks: AckTracker | None = None
+        self._undecoded: deque[Delivery] = deque()
+        self._refilling = False
+        self._flush_is_due = False
+        self._flushes: set[asyncio.Task[None]] = set()
         self._batcher: Batcher[Item] = Batcher(policy)
         self._idle: deque[asyncio.Future[None]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self.running = 0
         """Events in lanes now."""
+        self.decoded_bytes = 0
+        """Bytes of the bodies that are decoded and not settled."""
 
     @property
     def waiting(self) -> int:
@@ -115,29 +78,28 @@ class Intake:
         return len(self._batcher)
 
     @property
-    def decoded_bytes(self) -> int:
-        return self._budget.used
+    def undecoded(self) -> int:
+        """Messages that wait for room."""
+        return len(self._undecoded)
+
+    def offer(self, delivery: Delivery) -> None:
+        """Take a delivery in; it is decoded now if there is room, else when there is."""
+        self._metrics.received.inc()
+        if delivery.delivery_count:
+            self._metrics.redelivered.inc()
+        if delivery.acks is not self._acks:
+            self._acks = delivery.acks
+            self._forget_stale()
+        if self._undecoded or not self._has_room(delivery):
+            self._undecoded.append(delivery)
+            self._refill_soon()
+        else:
+            self._decode(delivery)
+            self._wake(asyncio.get_running_loop().time())
 
     async def accept(self, delivery: Delivery) -> None:
-        """Take a delivery in; returns once its events are waiting for a batch."""
-        size = len(delivery.body)
-        if not self._budget.try_take(size):
-            await self._budget.take(size)
-        delivery.done = self._give_back
-        items = self._decoder.decode(delivery)
-        self._trace(delivery, items)
-        self._count(delivery, size)
-        now = asyncio.get_running_loop().time()
-        share = size // len(items)
-        waiting = [item for item in items if not self._is_echo(item)]
-        if delivery.delivery_count > self._suspect_after and waiting:
-            self._batcher.add_alone(waiting)
-        else:
-            for item in waiting:
-                self._batcher.add(item, share, now)
-        if not waiting:
-            await delivery.acks.flush()
-        self._wake(now)
+        """`offer`, for callers that await."""
+        self.offer(delivery)
 
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""
@@ -153,6 +115,55 @@ class Intake:
         while self._idle:
             self._wake_one()
 
+    @property
+    def _is_drained(self) -> bool:
+        return self._batcher.flushing and not self._batcher and not self._undecoded
+
+    def _has_room(self, delivery: Delivery) -> bool:
+        if self.decoded_bytes == 0:
+            return True
+        if self.decoded_bytes + len(delivery.body) > self._max_bytes:
+            return False
+        return len(self._batcher) < self._max_ahead
+
+    def _decode(self, delivery: Delivery) -> None:
+        """The delivery's events wait for a batch now; what we published ourselves is done already."""
+        size = len(delivery.body)
+        self.decoded_bytes += size
+        self._metrics.decoded_bytes.inc(size)
+        delivery.done = self._give_back
+        items = self._decoder.decode(delivery)
+        self._trace(delivery, items)
+        waiting = [item for item in items if not self._is_echo(item)]
+        if not waiting:
+            self._flush_soon()
+        elif delivery.delivery_count > self._suspect_after:
+            self._batcher.add_alone(waiting)
+        else:
+            share, now = size // len(items), asyncio.get_running_loop().time()
+            for item in waiting:
+                self._batcher.add(item, share, now)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        self.decoded_bytes -= len(delivery.body)
+        self._refill_soon()
+
+    def _refill_soon(self) -> None:
+        """Decode what there is room for once the caller, who may be settling a batch, is through."""
+        if self._undecoded and not self._refilling:
+            self._refilling = True
+            asyncio.get_running_loop().call_soon(self._refill)
+
+    def _refill(self) -> None:
+        self._refilling = False
+        while self._undecoded and self._has_room(self._undecoded[0]):
+            self._decode(self._undecoded.popleft())
+        self._wake(asyncio.get_running_loop().time())
+
+    def _forget_stale(self) -> None:
+        """What came over a channel that is gone is delivered again: it need not wait here."""
+        self._undecoded = deque(delivery for delivery in self._undecoded if not delivery.acks.closed)
+
     def _is_echo(self, item: Item) -> bool:
         """Whether it is an event that we published ourselves; it is settled then."""
         if item.event is None or item.event.type not in self._echoes:
@@ -162,14 +173,18 @@ class Intake:
         item.delivery.settle()
         return True
 
-    def _count(self, delivery: Delivery, size: int) -> None:
-        self._metrics.received.inc()
-        self._metrics.decoded_bytes.inc(size)
-        if delivery.delivery_count:
-            self._metrics.redelivered.inc()
+    def _flush_soon(self) -> None:
+        """Acknowledge what is done without a batch: no lane will."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            task = asyncio.get_running_loop().create_task(self._flush())
+            self._flushes.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(self._flushes.discard)
 
-    def _give_back(self, delivery: Delivery) -> None:
-        self._budget.give_back(len(delivery.body))
+    async def _flush(self) -> None:
+        self._flush_is_due = False
+        if self._acks is not None:
+            await self._acks.flush()
 
     def _trace(self, delivery: Delivery, items: list[Item]) -> None:
         message = delivery.trace = self._tracing.message(
@@ -198,6 +213,7 @@ class Intake:
         loop = asyncio.get_running_loop()
         while True:
             closed = self._batcher.take(loop.time(), in_flight=self.running > 0)
+            self._refill_soon()
             if closed is not None and not (closed := _without_stale(closed)).items:
                 continue
             if closed is not None:
@@ -205,7 +221,8 @@ class Intake:
                 self._wake(loop.time())
                 self._metrics.wait.observe((time.time_ns() - closed.items[0].delivery.received_ns) / 1e9)
                 return closed
-            if self._batcher.flushing:
+            if self._is_drained:
+                self._wake_one()  # so that the next one sees it, too, and returns
                 return None
             turn: asyncio.Future[None] = loop.create_future()
             self._idle.append(turn)
@@ -217,7 +234,7 @@ class Intake:
         if not self._idle:
             return
         due = self._batcher.due_in(now, in_flight=self.running > 0)
-        if due == 0.0:
+        if due == 0.0 or self._is_drained:
             self._wake_one()
         elif due is not None:
             self._set_alarm(now + due)

@@ -1,41 +1,117 @@
-"""The byte budget: bounded, fair, and no deadlock on a message larger than itself."""
+"""The intake's bounds: what there is no room for waits undecoded, in order, and is never forgotten."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from streams.intake import ByteBudget
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.contract import BatchPolicy
+from streams.acks import AckTracker
+from tests.intakes import Acknowledged, Gate, delivery, intake_for
+
+BODY = 230  # bytes of one event, at most
 
 
-async def test_more_than_the_budget_waits_its_turn() -> None:
-    budget = ByteBudget(100)
-    assert budget.try_take(60)
-    assert not budget.try_take(60)
-    large = asyncio.create_task(budget.take(60))
-    small = asyncio.create_task(budget.take(10))
-    await asyncio.sleep(0)
-    assert not large.done()
-    assert not small.done(), "first come, first served: the small one must not starve the large one"
-    budget.give_back(60)
-    await asyncio.gather(large, small)
-    assert budget.used == 70
+async def test_more_than_the_budget_of_bytes_waits_undecoded() -> None:
+    gate, acks = Gate(), AckTracker(Acknowledged())
+    intake = intake_for(gate, BatchPolicy(size=10, linger=0, lanes=3), max_bytes=10_000)
+    for number in range(1, 6):
+        intake.offer(delivery(number, acks, padding=4_000))
+    assert (intake.waiting, intake.undecoded) == (2, 3)
+    assert intake.decoded_bytes <= 10_000
+    lanes = [asyncio.create_task(intake.lane()) for _ in range(3)]
+    gate.open.set()
+    await _until(lambda: len(acks) == 0)
+    assert [item.delivery.tag for batch in gate.batches for item in batch] == [1, 2, 3, 4, 5]
+    intake.drain()
+    await asyncio.gather(*lanes)
 
 
 async def test_a_message_larger_than_the_budget_goes_in_alone() -> None:
-    budget = ByteBudget(100)
-    assert budget.try_take(500)
-    assert not budget.try_take(1)
-    budget.give_back(500)
-    assert budget.try_take(1)
+    gate, acks = Gate(), AckTracker(Acknowledged())
+    intake = intake_for(gate, BatchPolicy(size=10, linger=0, lanes=1), max_bytes=1_000)
+    intake.offer(delivery(1, acks, padding=5_000))
+    intake.offer(delivery(2, acks))
+    assert (intake.waiting, intake.undecoded) == (1, 1)
+    gate.open.set()
+    intake.drain()
+    await intake.lane()
+    assert gate.sizes == [1, 1]
 
 
-async def test_who_gave_up_waiting_takes_nothing() -> None:
-    budget = ByteBudget(10)
-    assert budget.try_take(10)
-    waiter = asyncio.create_task(budget.take(10))
-    await asyncio.sleep(0)
-    waiter.cancel()
-    await asyncio.gather(waiter, return_exceptions=True)
-    budget.give_back(10)
-    assert budget.used == 0
-    assert budget.try_take(10)
+async def test_no_more_events_are_decoded_than_the_lanes_next_batches_take() -> None:
+    gate, acks = Gate(), AckTracker(Acknowledged())
+    intake = intake_for(gate, BatchPolicy(size=10, linger=0, lanes=2))
+    for number in range(1, 10):
+        intake.offer(delivery(number, acks, events=7))
+    assert intake.waiting == 21, "20 would be enough; messages are decoded whole"
+    gate.open.set()
+    intake.drain()
+    await asyncio.gather(intake.lane(), intake.lane())
+    assert sum(gate.sizes) == 63
+
+
+async def test_what_waits_for_a_channel_that_is_gone_is_forgotten() -> None:
+    gate, old, new = Gate(), AckTracker(Acknowledged()), AckTracker(Acknowledged())
+    intake = intake_for(gate, BatchPolicy(size=10, linger=0, lanes=1), max_bytes=10_000)
+    for number in range(1, 6):
+        intake.offer(delivery(number, old, padding=4_000))
+    old.closed = True
+    intake.offer(delivery(1, new, padding=4_000))
+    assert intake.undecoded == 1
+    gate.open.set()
+    intake.drain()
+    await intake.lane()
+    assert [item.delivery.acks for batch in gate.batches for item in batch] == [new]
+    assert (len(new), intake.decoded_bytes) == (0, 0)
+
+
+async def test_what_we_published_ourselves_is_acknowledged_without_a_batch() -> None:
+    gate, acknowledged = Gate(), Acknowledged()
+    acks = AckTracker(acknowledged)
+    intake = intake_for(gate, BatchPolicy(size=10, linger=0, lanes=1), echoes=frozenset({"task.completed"}))
+    intake.offer(delivery(1, acks))
+    intake.offer(delivery(2, acks))
+    await _until(lambda: acknowledged.mark == 2)
+    assert intake.waiting == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(0, 3_000), st.booleans()), max_size=40),
+    st.integers(1, 3),
+)
+def test_every_event_reaches_a_lane_once_and_the_bounds_hold(
+    arrivals: list[tuple[int, int, bool]], lanes: int
+) -> None:
+    async def scenario() -> None:
+        gate, acks = Gate(), AckTracker(Acknowledged())
+        gate.open.set()
+        intake = intake_for(gate, BatchPolicy(size=5, linger=0.001, lanes=lanes), max_bytes=4_000)
+        running = [asyncio.create_task(intake.lane()) for _ in range(lanes)]
+        offered = 0
+        for number, (events, padding, pause) in enumerate(arrivals, 1):
+            intake.offer(message := delivery(number, acks, events=events, padding=padding))
+            offered += events
+            assert intake.decoded_bytes <= max(4_000, len(message.body), 12 * BODY + 3_000)
+            assert intake.waiting < 5 * lanes + 12
+            if pause:
+                await asyncio.sleep(0)
+        intake.drain()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*running)
+        assert sum(gate.sizes) == offered
+        assert max(gate.sizes, default=0) <= 5
+        assert (len(acks), intake.decoded_bytes, intake.undecoded) == (0, 0, 0)
+        order = [(item.delivery.tag, item.index) for batch in gate.batches for item in batch]
+        assert order == sorted(order)
+
+    asyncio.run(scenario())
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
