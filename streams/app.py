@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 import aio_pika.exceptions
 import asyncpg
 import structlog
-from faststream.rabbit import RabbitBroker
 
 from schemas.contract import Store, Subscription
 from schemas.errors import ConfigurationError
@@ -26,12 +25,12 @@ from streams.amqp import tolerate_any_property
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.decode import Decoder, Window
-from streams.edge import BatchSubscriber, subscribe
+from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.health import Health, HealthServer
 from streams.intake import Intake
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
-from streams.publisher import Publisher, named
+from streams.publisher import Publisher
 from streams.quarantine import Quarantine
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
@@ -66,12 +65,7 @@ class Service:
         self.telemetry = Telemetry.from_environment(name, link_limit=links)
         self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
-        self._broker = RabbitBroker(
-            named(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}"),
-            logger=None,
-            apply_types=False,
-            specification_url="amqp://rabbitmq",  # the default would document our password
-        )
+        self._broker = Broker(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}", tap=settings.tap)
         self._cache: Cache | None = None
         self._outbox: Outbox | None = None
         self.health = Health()
@@ -203,7 +197,7 @@ class Service:
             echoes=frozenset(subscription.publishes),
         )
         self._subscribers[subscription.queue] = subscribe(
-            self._broker, subscription, settings.prefetch, intake.accept
+            self._broker, subscription, settings.prefetch, intake.offer
         )
 
     def _store(self, subscription: Subscription) -> BatchStore:

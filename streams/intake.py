@@ -97,10 +97,6 @@ class Intake:
             self._decode(delivery)
             self._wake(asyncio.get_running_loop().time())
 
-    async def accept(self, delivery: Delivery) -> None:
-        """`offer`, for callers that await."""
-        self.offer(delivery)
-
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""
         while (closed := await self._next()) is not None:
