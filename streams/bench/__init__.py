@@ -1,0 +1,1 @@
+"""`streams bench`: measures the service on servers of its own and checks what it stored."""

@@ -1,0 +1,257 @@
+"""Fills the queues, then lets worker and updater empty them, and measures that.
+
+The clock starts when the broker hands out the first message (its count of waiting messages is asked for every
+few milliseconds) and stops at the commit of the last batch, as PostgreSQL recorded it. CPU is counted from
+the first delivery until every invalidation has been applied, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Final
+
+from schemas.errors import StreamsError
+from streams.bench import proc
+from streams.bench.amqp import Producer
+from streams.bench.options import Export, Options
+from streams.bench.place import Place
+from streams.bench.results import Batches, Run
+from streams.bench.service import Processes, Samples, total
+from streams.bench.stored import Commit, Stored
+from streams.bench.story import Message, Story, arrays, singles
+from streams.topology import QUARANTINE
+
+_POLL: Final = 0.2
+_FIRST_POLL: Final = 0.003
+_STALLED_SECONDS: Final = 60.0
+_POINTS: Final = 120
+
+
+class Stalled(StreamsError):
+    """Nothing has been stored for a minute."""
+
+
+@dataclass(slots=True)
+class Backlog:
+    """What waits in the queues."""
+
+    story: Story
+    messages: int
+    bytes: int
+    seconds: float
+    since: datetime
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was read at the first delivery and at the end."""
+
+    begun: float
+    cpu: dict[str, float]
+    machine: proc.Machine
+
+
+async def drain(place: Place, options: Options) -> Run:
+    """One run on emptied servers.
+
+    Raises:
+        StreamsError: it could not be measured.
+    """
+    await place.empty()
+    backlog = await fill(place, options)
+    await place.quiet()
+    stored = Stored(place.database, backlog.story.name)
+    async with Processes(
+        place.urls.environment(), place.folder, options.export, options.protocol
+    ) as processes:
+        return await _measure(place, options, backlog, stored, processes)
+
+
+async def fill(place: Place, options: Options) -> Backlog:
+    """Publish the backlog as fast as the broker confirms it."""
+    agents = max(10, min(200, options.events // 100))
+    story = Story(secrets.token_hex(4), options.seed, options.payload, agents)
+    since = datetime.now(UTC) - timedelta(seconds=1 + options.events / 20_000)
+    sizes = [0, 0]
+
+    def counted(messages: Iterator[Message]) -> Iterator[Message]:
+        for message in messages:
+            sizes[0] += 1
+            sizes[1] += len(message.body)
+            yield message
+
+    def publish() -> None:
+        rng = Random(options.seed)
+        events = story.events(options.events)
+        messages = arrays(events, options.array, rng) if options.array else singles(events, rng)
+        with Producer(place.urls.amqp) as producer:
+            producer.publish_all(counted(messages))
+
+    begun = time.monotonic()
+    await asyncio.to_thread(publish)
+    return Backlog(story, sizes[0], sizes[1], time.monotonic() - begun, since)
+
+
+async def _measure(
+    place: Place, options: Options, backlog: Backlog, stored: Stored, processes: Processes
+) -> Run:
+    workers = ["worker"] if options.workers == 1 else [f"worker-{n + 1}" for n in range(options.workers)]
+    processes.start("updater")
+    await processes.ready("updater")
+    rows, wal = await stored.rows(), await stored.wal()
+    for name in workers:
+        processes.start("worker", name)
+    await _first_delivery(place, backlog, processes)
+    roots = place.pids | processes.roots
+    mine = place.database.get_server_pid()
+    start = Watch(time.time(), proc.cpu_seconds(roots, mine), proc.machine())
+    memory = proc.Memory.of({name: roots[name] for name in (*workers, "updater", "rabbitmq")})
+    with memory.sampling():
+        await processes.ready(*workers)
+        fresh_at = await _until_fresh(place, options, processes, workers)
+    end = Watch(fresh_at, proc.cpu_seconds(roots, mine), proc.machine())
+    wal = await stored.wal() - wal
+    samples = {name: await processes.metrics(name) for name in (*workers, "updater")}
+    spans = await _spans(processes, samples, workers)
+    await processes.stop(*workers, "updater")
+    written = {name: count - rows.get(name, 0) for name, count in (await stored.rows()).items()}
+    commits = await stored.commits()
+    letters = await place.waiting(QUARANTINE)
+    seconds = commits[-1].at - start.begun if commits else 0.0
+    checks = await stored.checks(backlog.story.told, backlog.since) | {
+        "no event is in quarantine": letters == 0,
+        "every invalidation was applied": await place.waiting(*place.invalidations) == 0,
+    }
+    if options.export is Export.OTLP and not options.array:
+        checks["every event has a span at the receiver"] = spans["dropped"] > 0 or (
+            spans["consumer"] >= options.events
+        )
+    return Run(
+        events=options.events,
+        messages=backlog.messages,
+        message_bytes=backlog.bytes / backlog.messages,
+        fill_seconds=backlog.seconds,
+        seconds=seconds,
+        fresh_seconds=fresh_at - start.begun,
+        events_per_second=_rate(commits, start.begun, workers, processes),
+        cpu_us=_cpu_per_event(start, end, options.events),
+        machine=_shares(start.machine, end.machine),
+        batches=_batches([samples[name] for name in workers]),
+        memory={name: [round(size / 1e6, 1) for size in sizes] for name, sizes in memory.series.items()},
+        memory_times=[round(at, 2) for at in memory.times],
+        commits=_progress(commits, start.begun),
+        wal_bytes=wal / options.events,
+        rows={name: count for name, count in sorted(written.items()) if count},
+        rows_per_second=sum(written.values()) / seconds if seconds else 0.0,
+        invalidations=round(total(samples["updater"], "streams_events_total", outcome="stored")),
+        spans=spans,
+        letters=letters,
+        checks=checks,
+    )
+
+
+async def _first_delivery(place: Place, backlog: Backlog, processes: Processes) -> None:
+    """Return as soon as the broker has handed out a message."""
+    deadline = time.monotonic() + _STALLED_SECONDS
+    while await place.waiting(*place.queues) >= backlog.messages:
+        processes.group.check()
+        if time.monotonic() > deadline:
+            raise Stalled(f"no worker has taken anything for a minute\n{processes.tails()}")
+        await asyncio.sleep(_FIRST_POLL)
+
+
+async def _until_fresh(place: Place, options: Options, processes: Processes, workers: list[str]) -> float:
+    """Wait until all is stored and all caches are told; returns when that was seen (seconds since 1970)."""
+    last, changed = -1.0, time.monotonic()
+    while True:
+        processes.group.check()
+        waiting = await place.waiting(*place.queues)
+        settled = 0.0
+        if not waiting:
+            metrics = [await processes.metrics(name) for name in workers]
+            settled = sum(total(samples, "streams_events_total") for samples in metrics)
+            if settled >= options.events and await _is_fresh(place, processes):
+                return time.time()
+        if settled - waiting != last:
+            last, changed = settled - waiting, time.monotonic()
+        elif time.monotonic() > changed + _STALLED_SECONDS:
+            raise Stalled(
+                f"{settled:.0f} of {options.events} events after a minute of rest\n{processes.tails()}"
+            )
+        await asyncio.sleep(_POLL)
+
+
+async def _is_fresh(place: Place, processes: Processes) -> bool:
+    if await place.waiting(*place.invalidations):
+        return False
+    return total(await processes.metrics("updater"), "streams_in_flight_events") == 0
+
+
+async def _spans(processes: Processes, samples: dict[str, Samples], workers: list[str]) -> dict[str, int]:
+    """Spans that the receiver has got once nothing waits to be exported any more, and those lost."""
+    for name in (*workers, "updater"):
+        while total(samples[name], "streams_spans_waiting"):
+            await asyncio.sleep(_POLL)
+            samples[name] = await processes.metrics(name)
+    received = await processes.received()
+    dropped = sum(total(found, "streams_spans_dropped_total") for found in samples.values())
+    return {
+        "received": received.get("spans", 0),
+        "consumer": received.get("consumer", 0),
+        "dropped": round(dropped),
+    }
+
+
+def _rate(commits: list[Commit], begun: float, workers: list[str], processes: Processes) -> float:
+    """Events per second from the first delivery; with several workers, from when the last one was ready: what
+    was committed before counts neither as work nor as time."""
+    if len(workers) > 1:
+        begun = max(begun, *(processes.ready_at[name] for name in workers))
+    counted = sum(commit.events for commit in commits if commit.at > begun)
+    return counted / (commits[-1].at - begun) if counted else 0.0
+
+
+def _cpu_per_event(start: Watch, end: Watch, events: int) -> dict[str, float]:
+    """Microseconds; several workers are summed up."""
+    spent: dict[str, float] = {}
+    for name, seconds in end.cpu.items():
+        role = name.partition("-")[0]
+        spent[role] = spent.get(role, 0.0) + (seconds - start.cpu[name]) / events * 1e6
+    return {role: spent[role] for role in sorted(spent)}
+
+
+def _batches(samples: list[Samples]) -> dict[str, Batches]:
+    batches: dict[str, Batches] = {}
+    queues = {labels["queue"] for found in samples for labels, _ in found.get("streams_batches_total", ())}
+    for queue in sorted(queues):
+        triggers: dict[str, int] = {}
+        for found in samples:
+            for labels, value in found.get("streams_batches_total", ()):
+                if labels["queue"] == queue:
+                    triggers[labels["trigger"]] = triggers.get(labels["trigger"], 0) + round(value)
+        events = sum(total(found, "streams_batch_size_sum", queue=queue) for found in samples)
+        count = sum(triggers.values())
+        batches[queue] = Batches(count, events / count if count else 0.0, triggers)
+    return batches
+
+
+def _shares(start: proc.Machine, end: proc.Machine) -> dict[str, float]:
+    spent = [after - before for before, after in zip(start, end, strict=True)]
+    whole = sum(spent) or 1.0
+    return {name: part / whole for name, part in zip(proc.Machine._fields, spent, strict=True)}
+
+
+def _progress(commits: list[Commit], begun: float) -> list[list[float]]:
+    points, done = [], 0
+    step = max(1, len(commits) // _POINTS)
+    for number, commit in enumerate(commits):
+        done += commit.events
+        if number % step == 0 or number == len(commits) - 1:
+            points.append([round(commit.at - begun, 3), done])
+    return points
