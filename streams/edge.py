@@ -2,8 +2,8 @@
 
 FastStream gives the connection, the subscription and the AsyncAPI document. Per message it would also
 give a middleware stack, context scopes and dependency injection (100 µs); `BatchSubscriber` takes
-deliveries from the tap on the connection (`streams.tap`, 4 µs), or, without it, as aio-pika makes them (60 µs).
-Either way they are handed on unacknowledged, in the order of delivery.
+deliveries from the tap on the connection (`streams.tap`, 4 µs), or, without it, as aio-pika makes them
+(60 µs). Either way they are handed on unacknowledged, in the order of delivery.
 """
 
 from __future__ import annotations

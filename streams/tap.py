@@ -3,16 +3,16 @@
 aiormq reads every frame with three awaits under a lock, makes objects of it, puts it through two queues and
 starts a task for each delivery: 60 µs. The tap sits between the transport and aiormq. It parses the
 deliveries of the consumers that registered with it straight from each received chunk and hands every other
-frame on, byte for byte; so connecting, channels, heartbeats, flow control, cancelling and reconnecting stay the
-library's. `STREAMS_TAP=0` does without it.
+frame on, byte for byte; so connecting, channels, heartbeats, flow control, cancelling and reconnecting
+stay the library's. `STREAMS_TAP=0` does without it.
 
 What must not go wrong here:
 
-- An acknowledgement belongs to one incarnation of one channel: the broker closes a connection for a tag that it
-  does not know, and would take it for another message's if it knew it by chance. So each Channel.Open-Ok
-  begins a new `Channel`, and whatever closes the old one, from either side, silences it.
-- aiormq takes a connection on which it sees no frame for a while to be dead. It does not see deliveries, so it is
-  handed a heartbeat now and then while they flow.
+- An acknowledgement belongs to one incarnation of one channel: the broker closes a connection for a tag
+  that it does not know, and would take it for another message's if it knew it by chance. So each
+  Channel.Open-Ok begins a new `Channel`, and whatever closes the old one, from either side, silences it.
+- aiormq takes a connection on which it sees no frame for a while to be dead. It does not see deliveries,
+  so it is handed a heartbeat now and then while they flow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from aio_pika import RobustConnection
@@ -77,8 +77,7 @@ class Tap(asyncio.StreamReaderProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)
-        self._wire = transport
+        self._wire = cast("asyncio.Transport", transport)  # uvloop registers its own classes with nobody
 
     def connection_lost(self, exc: Exception | None) -> None:
         for number in list(self._channels):
@@ -168,7 +167,7 @@ class Tap(asyncio.StreamReaderProtocol):
         try:
             self._consumers[deliver.consumer](delivery)
         except Exception:
-            # A delivery that nobody settles would hold up all behind it, silently. So let the broker have all back.
+            # A delivery that nobody settles would hold up all behind it, silently: let the broker have them.
             log.exception("a delivery could not be taken in", exchange=deliver.exchange)
             if self._wire is not None:
                 self._wire.abort()
@@ -243,12 +242,13 @@ class Taps(TransportFactory):
         """
         provider = kwargs.pop("ssl_context_provider", None)
         context = await provider.get_context() if url.scheme == "amqps" and provider is not None else None
+        assert url.host is not None
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_LIMIT, loop=loop)
         tap = Tap(reader, self._consumers)
         try:
             transport, _ = await loop.create_connection(
-                lambda: tap, host=url.host, port=url.port, ssl=context, **kwargs
+                lambda: tap, host=url.host, port=url.port or 0, ssl=context, **kwargs
             )
         except OSError as error:
             raise AMQPConnectionError(*error.args) from error
