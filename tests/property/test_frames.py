@@ -22,7 +22,7 @@ values = st.recursive(
         st.booleans(),
         st.none(),
         st.binary(max_size=20).map(bytearray),
-        st.floats(allow_nan=False),
+        st.floats(-1e30, 1e30, allow_nan=False),
         st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
