@@ -18,6 +18,7 @@ from streams.app import stop_on_signals
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.health import free_port
+from streams.refusal import reason
 from streams.settings import Settings, require
 from streams.telemetry import Telemetry
 
@@ -82,7 +83,7 @@ class Api:
             try:
                 await self._database.connect()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("waiting for a server", server="PostgreSQL", error=type(error).__name__)
+                log.warning("waiting for a server", server="PostgreSQL", error=reason(error))
             else:
                 return True
             with contextlib.suppress(TimeoutError):

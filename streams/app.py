@@ -32,6 +32,7 @@ from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
 from streams.quarantine import Quarantine
+from streams.refusal import reason
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
 from streams.settings import Settings, require
@@ -215,8 +216,8 @@ class Service:
                 self.health.clear(server)
                 return
             except _UNREACHABLE as error:
-                self.health.trouble(server, f"cannot connect: {type(error).__name__}")
-                log.warning("waiting for a server", server=server, error=type(error).__name__)
+                self.health.trouble(server, f"cannot connect: {reason(error)}")
+                log.warning("waiting for a server", server=server, error=reason(error))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 
