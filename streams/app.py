@@ -19,11 +19,12 @@ import asyncpg
 import structlog
 
 from schemas.contract import Store, Subscription
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, Unavailable
 from streams import partitions
 from streams.amqp import tolerate_any_property
 from streams.cache import Cache, connect_redis
 from streams.database import Database
+from streams.declare import declare_or_find
 from streams.decode import Decoder, Window
 from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.health import Health, HealthServer
@@ -43,7 +44,13 @@ from streams.topology import Topology
 log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS = 1.0
-_UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aio_pika.exceptions.AMQPError)
+_UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    aio_pika.exceptions.AMQPError,
+    Unavailable,
+)
 
 
 class Service:
@@ -146,12 +153,7 @@ class Service:
 
     async def _declare(self) -> None:
         """Declare all queues, the other role's too: what this process publishes must find its own."""
-        try:
-            await Topology.of(self._everything).declare(self._publisher.channel)
-        except aio_pika.exceptions.ChannelPreconditionFailed as error:
-            raise ConfigurationError(
-                f"RabbitMQ holds a queue or exchange of other arguments: {error}"
-            ) from None
+        await declare_or_find(require(self._settings.amqp_url, "AMQP_URL"), Topology.of(self._everything))
 
     async def _check_window(self) -> None:
         """Refuse to accept events that storage would not take."""

@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
+from schemas.errors import Unavailable
+
 # X509_V_ERR_* of OpenSSL.
 _EXPIRED: Final = 10
 _NOT_YET: Final = 9
@@ -55,6 +57,8 @@ def reason(error: BaseException) -> str:
 def explain(error: BaseException) -> str | None:
     """The same for an error that has to do with TLS; None for any other."""
     for each in _chain(error):
+        if isinstance(each, Unavailable):
+            return str(each)
         if isinstance(each, ssl.SSLCertVerificationError):
             return _certificate(each)
         if isinstance(each, ssl.SSLError) and (known := _BY_REASON.get(each.reason or "")):
