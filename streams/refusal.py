@@ -56,13 +56,16 @@ def reason(error: BaseException) -> str:
 
 def explain(error: BaseException) -> str | None:
     """The same for an error that has to do with TLS; None for any other."""
-    for each in _chain(error):
+    chain = list(_chain(error))
+    for each in chain:
         if isinstance(each, Unavailable):
             return str(each)
         if isinstance(each, ssl.SSLCertVerificationError):
             return _certificate(each)
         if isinstance(each, ssl.SSLError) and (known := _BY_REASON.get(each.reason or "")):
             return known
+    # Only then words: clients wrap the errors above in their own, which quote them.
+    for each in chain:
         of_a_server = isinstance(each, OSError) or type(each).__module__.startswith(("asyncpg", "psycopg"))
         words = str(each) if of_a_server else ""
         if found := next((told for said, told in _BY_WORDS.items() if said in words), None):

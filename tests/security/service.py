@@ -172,6 +172,7 @@ async def publish(secured: Secured, exchange: str, bodies: Sequence[Any], user: 
                 body if isinstance(body, bytes) else json.dumps(body).encode(),
                 content_type=STRUCTURED,
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                message_id=canary("bytes") if isinstance(body, bytes) else body["id"],
                 headers={"x-canary": canary("header"), "baggage": f"user={canary('baggage')}"},
             )
             key = "task.created" if isinstance(body, bytes) else body["type"]
