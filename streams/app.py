@@ -36,7 +36,7 @@ from streams.quarantine import Quarantine
 from streams.refusal import reason
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
-from streams.settings import Settings, require
+from streams.settings import Settings, TraceOrigin, require
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.telemetry import Telemetry
 from streams.topology import Topology
@@ -70,7 +70,9 @@ class Service:
         name = self.name = "worker" if role is Store.POSTGRES else "updater"
         lanes = sum(policy.lanes for policy in self._policies.values())
         links = max((policy.size for policy in self._policies.values()), default=1)
-        self.telemetry = Telemetry.from_environment(name, link_limit=links)
+        # What an updater takes in comes from our workers: there the trace goes on in any case.
+        link_origins = role is Store.POSTGRES and settings.trace_context is TraceOrigin.LINK
+        self.telemetry = Telemetry.from_environment(name, link_limit=links, link_origins=link_origins)
         self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = Broker(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}", tap=settings.tap)
