@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -13,15 +17,20 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from handlers.recount import recompute
 from schemas.errors import Unavailable
+from streams import partitions
 from streams.cache import connect_redis
 from streams.database import connect
 from streams.declare import declare, declare_or_find
+from streams.health import free_port
 from streams.registry import load_subscriptions
 from streams.topology import Topology
-from tests.security.secured import HANDLERS, Secured
+from tests.security.secured import HANDLERS, INFRA, Secured
+from tests.support import eventually
 
 Act = Callable[[AbstractChannel], Awaitable[Any]]
 
@@ -214,6 +223,38 @@ async def test_an_operator_of_redis_looks_and_removes(secured: Secured) -> None:
         assert await client.unlink("t:left") == 1
 
 
+async def test_the_users_file_is_one_that_redis_takes(secured: Secured, tmp_path: Path) -> None:
+    """As docs/security.md has it: a hash appended to the line, the default user off."""
+    lines = (INFRA / "redis" / "users.acl").read_text().splitlines()
+    digest = sha256(b"sesame").hexdigest()
+    users = tmp_path / "users.acl"
+    users.write_text("\n".join(f"{line} #{digest}" if "streams-updater" in line else line for line in lines))
+    port = free_port("127.0.0.1")
+    command = ["redis-server", "--port", str(port), "--aclfile", str(users), "--dir", str(tmp_path)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        client = connect_redis(f"redis://streams-updater:sesame@127.0.0.1:{port}/0", "test")
+
+        async def answers() -> bool:
+            try:
+                return bool(await client.ping())
+            except RedisConnectionError:
+                assert process.returncode is None
+                return False
+
+        await eventually(answers, "Redis answers")
+        assert await client.unlink("t:1") == 0
+        await client.aclose()
+        for login in ("", "streams-api:sesame@", "default:sesame@"):
+            other = connect_redis(f"redis://{login}127.0.0.1:{port}/0", "test")
+            with pytest.raises((AuthenticationError, ResponseError)):
+                await other.ping()
+            await other.aclose()
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 DATABASE_FORBIDDEN = {
     "streams_worker": (
         "SELECT * FROM sessions", "SELECT * FROM users", "DELETE FROM tasks", "CREATE TABLE mine (a int)",
@@ -246,3 +287,19 @@ async def test_a_login_of_the_database_may_not(secured: Secured, role: str) -> N
                 await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_operators_commands_work_under_the_logins_in_the_documentation(
+    secured: Secured,
+) -> None:
+    deployer = secured.settings(database_url=secured.database("streams_deployer")).database_url
+    worker = secured.settings(database_url=secured.database("streams_worker")).database_url
+    assert deployer is not None
+    assert worker is not None
+    connection = await connect(deployer.get_secret_value())
+    assert (await partitions.apply(connection)).left == []
+    await connection.close()
+    connection = await connect(worker.get_secret_value())
+    async with connection.transaction():
+        await recompute(connection, date.min, repair=True)
+    await connection.close()
