@@ -10,11 +10,6 @@ from streams import Batch, Changes, Stream
 
 stream = Stream("agents-leaky")
 
-TWICE = """
-INSERT INTO round_tallies (round_id, choice, created_at, weight, votes)
-SELECT '00000000-0000-7000-8000-000000000000', $1, now(), 1, 1 FROM generate_series(1, 2)
-"""
-
 
 @stream.handler(exchange="agents", events=AgentEvent, queue="agents.leaky")
 async def leak(batch: Batch[AgentEvent], tx: Any) -> Changes:
@@ -24,8 +19,8 @@ async def leak(batch: Batch[AgentEvent], tx: Any) -> Changes:
         if name.startswith("raise"):
             raise ValueError(f"cannot use {event!r}")
         if name.startswith("check"):
-            # DETAIL: Key (round_id, choice, created_at)=(...) already exists.
-            await tx.execute(TWICE, name)
+            # DETAIL: Token "..." is invalid.
+            await tx.execute("SELECT ($1::text)::json", f'"{name}')
         if name.startswith("text"):
             await tx.execute("SELECT $1::text", f"{name}\0")
     return Changes()

@@ -19,6 +19,7 @@ import aio_pika
 import httpx
 
 from schemas.ids import uuid7
+from streams.cache import connect_redis
 from streams.database import connect
 from streams.decode import STRUCTURED
 from streams.health import free_port
@@ -46,6 +47,8 @@ class Evidence:
     """(reason, body)."""
     history: int = 0
     unauthorized: int = 0
+    denied: list[str] = field(default_factory=list)
+    """What Redis has refused to one of our processes."""
 
 
 def canary(what: str) -> str:
@@ -72,17 +75,27 @@ async def observe(secured: Secured, folder: Path) -> Evidence:
         pages = {process: f"http://127.0.0.1:{port}" for process, port in ports.items()}
         await _until_ready(client, group, pages)
         await _good(secured, client, pages["api"], seen)
-        await _bad(secured, seen)
+        await _bad(secured, client, pages["worker"], seen)
         for process, base in pages.items():
             for path in ("/readyz", "/metrics", "/livez", "/nowhere"):
                 seen.pages[f"{process}{path}"] = (await client.get(f"{base}{path}")).text
         admin = await connect(secured.stack.urls.database)
         seen.history = await admin.fetchval("SELECT count(*) FROM event_history")
         await admin.close()
+        seen.denied = await _denied(secured)
         await group.stop()
     for process in PROCESSES:
         seen.logs[process] = (folder / f"{process}.log").read_text()
     return seen
+
+
+async def _denied(secured: Secured) -> list[str]:
+    """Some refusals only cost a cache hit: Redis's own record has them all."""
+    client = connect_redis(secured.stack.urls.redis, "test")
+    try:
+        return [f"{entry['username']} {entry['object']}" for entry in await client.acl_log()]
+    finally:
+        await client.aclose()
 
 
 async def _until_ready(client: httpx.AsyncClient, group: ProcessGroup, pages: dict[str, str]) -> None:
@@ -123,19 +136,34 @@ async def _good(secured: Secured, client: httpx.AsyncClient, api: str, seen: Evi
     done = {"task_id": task_id, "result": {"text": canary("result")}}
     await publish(secured, "tasks", [event("task.completed", done)])
     await eventually(lambda: is_("completed"), "the cached task is made stale", 30)
+    agents = f"{api}/v1/agents"
+
+    async def cached() -> bool:
+        """By tags, which take other commands of Redis than keys do."""
+        return (await client.get(agents, headers=bearer)).headers.get("x-cache") == "hit"
+
+    await eventually(cached, "the list of agents is served from Redis")
     round_id, agent = str(uuid7()), str(uuid4())
     opened = {"round_id": round_id, "options": [canary("option"), "no"], "quorum": 1}
     vote = {"round_id": round_id, "agent_id": agent, "choice": "no", "rationale": canary("rationale")}
     await publish(secured, "votes", [event("round.opened", opened), event("vote.cast", vote, seconds=1)])
 
 
-async def _bad(secured: Secured, seen: Evidence) -> None:
+async def _bad(secured: Secured, client: httpx.AsyncClient, worker: str, seen: Evidence) -> None:
     """Events that decoding, a handler and the database refuse; each must end as a dead letter."""
     names = [f"{how} {canary(how)}" for how in ("raise", "check", "text")]
     agents = [event("agent.registered", {"agent_id": str(uuid4()), "name": name}) for name in names]
     good = event("agent.registered", {"agent_id": str(uuid4()), "name": canary("name")})
     wrong = {"task_id": str(uuid7()), "kind": "k", "priority": canary("priority")}
-    await publish(secured, "agents", [good, *agents])
+    await publish(secured, "agents", agents[:1])
+
+    async def paused() -> bool:
+        """While nothing but this event is tried, the handler itself is suspected."""
+        seen.pages["worker/paused"] = (await client.get(f"{worker}/readyz")).text
+        return "paused" in seen.pages["worker/paused"]
+
+    await eventually(paused, "the worker reports what it waits for")
+    await publish(secured, "agents", [good, *agents[1:]])
     await publish(
         secured,
         "tasks",

@@ -10,6 +10,7 @@ def test_every_process_does_its_work_with_its_own_rights_over_tls(evidence: Evid
     assert (statuses[0], statuses[-1]) == ("pending", "completed")
     assert ("pending", "hit") in evidence.served, "Redis served a reader"
     assert evidence.unauthorized == 401
+    assert evidence.denied == []
     assert sorted(reason for reason, _ in evidence.letters) == sorted(
         ["handler_failed"] * 1 + ["database_refused"] * 2 + ["invalid_event"] * 2 + ["undecodable"]
     )
