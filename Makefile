@@ -3,13 +3,14 @@
 # make check   format, lint, types, import contracts; writes nothing
 # make format  apply the formatter and the safe lint fixes
 # make lock    write requirements.lock anew (ARGS=--upgrade for newer versions)
+# make audit   known vulnerabilities of what is locked (needs an advisory service; 2 if there is none)
 # make clean   stop what the local stack left, remove everything that is made here
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test check format lock audit clean
 
 # Quoted wherever it is used: a checkout's path may hold spaces.
 BIN := $(CURDIR)/.venv/bin
@@ -39,6 +40,9 @@ format: setup
 
 lock:
 	@"$(CURDIR)/scripts/lock.sh" $(ARGS)
+
+audit:
+	@"$(CURDIR)/scripts/audit.sh" $(ARGS)
 
 clean:
 	@"$(CURDIR)/scripts/clean.sh"

@@ -11,13 +11,14 @@ import asyncpg
 import structlog
 import uvloop
 from granian.constants import Interfaces
-from granian.server.embed import Server
 
 from handlers.api import create_app
 from streams.app import stop_on_signals
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.health import free_port
+from streams.http import embedded
+from streams.refusal import reason
 from streams.settings import Settings, require
 from streams.telemetry import Telemetry
 
@@ -60,9 +61,7 @@ class Api:
                 api_open=self._settings.api_open,
             )
         )
-        server = Server(
-            requests, address=self.host, port=self.port, interface=Interfaces.ASGI, log_enabled=False
-        )
+        server = embedded(requests, self.host, self.port, Interfaces.ASGI)
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
@@ -82,7 +81,7 @@ class Api:
             try:
                 await self._database.connect()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("waiting for a server", server="PostgreSQL", error=type(error).__name__)
+                log.warning("waiting for a server", server="PostgreSQL", error=reason(error))
             else:
                 return True
             with contextlib.suppress(TimeoutError):

@@ -19,11 +19,12 @@ import asyncpg
 import structlog
 
 from schemas.contract import Store, Subscription
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, Unavailable
 from streams import partitions
 from streams.amqp import tolerate_any_property
 from streams.cache import Cache, connect_redis
 from streams.database import Database
+from streams.declare import declare_or_find
 from streams.decode import Decoder, Window
 from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.health import Health, HealthServer
@@ -32,9 +33,10 @@ from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
 from streams.quarantine import Quarantine
+from streams.refusal import reason
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
-from streams.settings import Settings, require
+from streams.settings import Settings, TraceOrigin, require
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.telemetry import Telemetry
 from streams.topology import Topology
@@ -42,7 +44,13 @@ from streams.topology import Topology
 log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS = 1.0
-_UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aio_pika.exceptions.AMQPError)
+_UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    aio_pika.exceptions.AMQPError,
+    Unavailable,
+)
 
 
 class Service:
@@ -62,7 +70,9 @@ class Service:
         name = self.name = "worker" if role is Store.POSTGRES else "updater"
         lanes = sum(policy.lanes for policy in self._policies.values())
         links = max((policy.size for policy in self._policies.values()), default=1)
-        self.telemetry = Telemetry.from_environment(name, link_limit=links)
+        # What an updater takes in comes from our workers: there the trace goes on in any case.
+        link_origins = role is Store.POSTGRES and settings.trace_context is TraceOrigin.LINK
+        self.telemetry = Telemetry.from_environment(name, link_limit=links, link_origins=link_origins)
         self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = Broker(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}", tap=settings.tap)
@@ -145,12 +155,7 @@ class Service:
 
     async def _declare(self) -> None:
         """Declare all queues, the other role's too: what this process publishes must find its own."""
-        try:
-            await Topology.of(self._everything).declare(self._publisher.channel)
-        except aio_pika.exceptions.ChannelPreconditionFailed as error:
-            raise ConfigurationError(
-                f"RabbitMQ holds a queue or exchange of other arguments: {error}"
-            ) from None
+        await declare_or_find(require(self._settings.amqp_url, "AMQP_URL"), Topology.of(self._everything))
 
     async def _check_window(self) -> None:
         """Refuse to accept events that storage would not take."""
@@ -215,8 +220,8 @@ class Service:
                 self.health.clear(server)
                 return
             except _UNREACHABLE as error:
-                self.health.trouble(server, f"cannot connect: {type(error).__name__}")
-                log.warning("waiting for a server", server=server, error=type(error).__name__)
+                self.health.trouble(server, f"cannot connect: {reason(error)}")
+                log.warning("waiting for a server", server=server, error=reason(error))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 

@@ -7,10 +7,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from schemas.errors import ConfigurationError
+from streams import tls
+from streams.refusal import explain
 from streams.settings import Settings, require
 
 if TYPE_CHECKING:
@@ -93,15 +95,25 @@ class Database:
         await self.pool.fetchval("SELECT 1", timeout=self._limits.connect_timeout)
 
 
-def tls_for(dsn: str) -> ssl.SSLContext | bool | None:
-    """What a URL's `sslmode` asks for; asyncpg's own `require` would not look at the certificate.
+async def connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection outside of any pool, for a command.
 
-    Returns False without `sslmode`: plaintext is then a decision, not a fallback. `verify-ca` and
-    `verify-full` are left to asyncpg (None), which reads `sslrootcert` too.
+    Raises:
+        ConfigurationError: the server cannot be reached or refuses us; one line.
     """
-    mode = parse_qs(urlsplit(dsn).query).get("sslmode", ["disable"])[0]
-    if mode in ("verify-ca", "verify-full"):
-        return None
-    if mode in ("require", "prefer", "allow"):
-        return ssl.create_default_context()
-    return False
+    try:
+        return await asyncpg.connect(dsn, timeout=10, ssl=tls_for(dsn), server_settings={"timezone": "UTC"})
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        raise ConfigurationError(f"cannot connect to PostgreSQL: {explain(error) or error}") from error
+
+
+def tls_for(dsn: str) -> ssl.SSLContext | bool:
+    """What a URL's `sslmode` asks for: False without one, since plaintext is then a decision and no fallback.
+
+    Every mode but `disable` verifies certificate and host name; asyncpg's own `require` would look at
+    neither, and its `prefer` would send the password in plaintext to whoever offers nothing better.
+
+    Raises:
+        ConfigurationError: as `streams.tls.check` and `streams.tls.context`.
+    """
+    return tls.context_for(dsn, tls.POSTGRES) or False

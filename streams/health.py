@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 from granian.constants import Interfaces
-from granian.server.embed import Server
 
+from streams.http import embedded
 from streams.telemetry import Metrics
 
 Scope = MutableMapping[str, Any]
@@ -56,9 +56,7 @@ class HealthServer:
         self._refresh = refresh
         self.host = host
         self.port = port or free_port(host)
-        self._server = Server(
-            self._app, address=host, port=self.port, interface=Interfaces.ASGINL, log_enabled=False
-        )
+        self._server = embedded(self._app, host, self.port, Interfaces.ASGINL)
 
     async def serve(self) -> None:
         """Serve until `stop`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from yoyo.connections import DatabaseURI
 from yoyo.migrations import MigrationList, default_migration_table, read_migrations
 
 from schemas.errors import ConfigurationError
+from streams import tls
+from streams.refusal import explain
 
 log = structlog.get_logger(__name__)
 
@@ -198,17 +201,21 @@ def _conninfo(dsn: str) -> str:
     """An asyncpg URL as libpq takes it.
 
     asyncpg reads parameters that it does not know as server settings: libpq wants those in `options`. And
-    `sslmode=require` looks at the certificate, as `streams.database` does.
+    libpq's own default would fall back to plaintext, its `require` would look at no certificate: here as in
+    `streams.database` a URL either asks for TLS, and it is verified, or it does not.
     """
-    parts = urlsplit(dsn)
+    parts = tls.check(dsn, tls.POSTGRES)
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     params = dict(parse_qsl(parts.query))
     settings = [f"-c {name}={_escape(params.pop(name))}" for name in list(params) if name not in known]
     if settings:
         params["options"] = " ".join([params.get("options", ""), *settings]).strip()
-    if params.get("sslmode") in {"require", "prefer", "allow"} and pq.version() >= 160_000:
+    if tls.POSTGRES.is_secure(parts):
         params["sslmode"] = "verify-full"
-        params.setdefault("sslrootcert", "system")
+        # libpq has no notion of the system's authorities before version 16, and its own place for them after.
+        params.setdefault("sslrootcert", ssl.get_default_verify_paths().cafile or "system")
+    else:
+        params["sslmode"] = "disable"
     # urlencode's `+` for a space is not what libpq decodes.
     return urlunsplit(parts._replace(query=urlencode(params).replace("+", "%20")))
 
@@ -224,7 +231,9 @@ def _errors(dsn: str) -> Iterator[None]:
         yield
     except psycopg.OperationalError as error:
         where = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
-        raise ConfigurationError(f"PostgreSQL at {where} cannot be used: {_line(error)}") from error
+        raise ConfigurationError(
+            f"PostgreSQL at {where} cannot be used: {explain(error) or _line(error)}"
+        ) from error
     except psycopg.Error as error:
         raise ConfigurationError(f"PostgreSQL refused to migrate: {_line(error)}") from error
 

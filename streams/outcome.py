@@ -15,6 +15,7 @@ import asyncpg
 from redis import exceptions as redis_errors
 
 from schemas.errors import EventError, Reason, RetryBatch, Unavailable
+from streams.refusal import reason
 
 
 class Verdict(StrEnum):
@@ -110,5 +111,5 @@ def describe(error: BaseException) -> str:
         column = getattr(error, "column_name", None) or getattr(error, "constraint_name", None) or ""
         text = f"PostgreSQL {error.sqlstate} {type(error).__name__} {column}".rstrip()
     else:
-        text = type(error).__name__
+        text = reason(error)
     return text[:500]

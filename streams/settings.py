@@ -18,12 +18,20 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.contract import BatchPolicy
 from schemas.errors import ConfigurationError
+from streams import tls
 
 
 class Profile(StrEnum):
     DEVELOPMENT = "development"
     STAGING = "staging"
     PRODUCTION = "production"
+
+
+class TraceOrigin(StrEnum):
+    """What a trace context that came with a message is to us."""
+
+    PARENT = "parent"
+    LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,15 @@ class Settings(BaseSettings):
     """PostgreSQL 15 or newer, postgresql://; several hosts are allowed."""
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     """Redis 7 or Valkey, redis:// or rediss://."""
+    tls_ca_file: Path | None = None
+    """PEM file of the authorities that sign the servers' certificates; unset: whom the system trusts."""
+    tls_cert_file: Path | None = None
+    """PEM file of our own certificate, for servers that ask for one."""
+    tls_key_file: Path | None = None
+    """PEM file of its key; unset: it stands in the same file."""
+    allow_plaintext: bool = False
+    """Accept URLs without TLS to other hosts where they are refused: in the production profile, and
+    wherever STREAMS_TLS_CA_FILE is set."""
 
     profile: Profile = Profile.DEVELOPMENT
     """Pool sizes and time limits: development, staging or production."""
@@ -108,6 +125,9 @@ class Settings(BaseSettings):
     """Port of /livez, /readyz and /metrics (and of the read API); 0 picks a free one and prints it."""
     api_open: bool = False
     """Serve the read API without bearer tokens. For development only."""
+    trace_context: TraceOrigin = TraceOrigin.PARENT
+    """What a message's trace context is to ours: parent or link. With link, producers cannot choose what
+    we sample."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = False
@@ -128,10 +148,26 @@ class Settings(BaseSettings):
             ConfigurationError: one line for each variable that is wrong; values are not repeated.
         """
         try:
-            return cls(**overrides)  # type: ignore[arg-type]
+            found = cls(**overrides)  # type: ignore[arg-type]
+            return found.model_copy(update=found._secured_urls())
         except ValidationError as error:
             lines = [f"{_variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_input=False)]
             raise ConfigurationError("; ".join(lines)) from None
+
+    def _secured_urls(self) -> dict[str, SecretStr]:
+        """The URLs with the TLS files in them, so that every client of ours, however it is made, verifies."""
+        files = tls.Files(
+            *(str(f) if f else None for f in (self.tls_ca_file, self.tls_cert_file, self.tls_key_file))
+        )
+        if files.key and not files.certificate:
+            raise ConfigurationError("STREAMS_TLS_KEY_FILE is set without STREAMS_TLS_CERT_FILE: set both")
+        demanded = (self.profile is Profile.PRODUCTION or bool(files.ca)) and not self.allow_plaintext
+        urls = {"amqp_url": tls.AMQP, "database_url": tls.POSTGRES, "redis_url": tls.REDIS}
+        return {
+            name: SecretStr(tls.secured(url.get_secret_value(), dialect, files, demanded=demanded))
+            for name, dialect in urls.items()
+            if (url := getattr(self, name)) is not None
+        }
 
     @classmethod
     def table(cls) -> list[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc  # type: ignore[import-untyped]
@@ -79,6 +80,15 @@ def over_grpc(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 @pytest.fixture
 def over_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with http_receiver() as (receiver, environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield receiver
+
+
+@contextmanager
+def http_receiver() -> Iterator[tuple[Receiver, dict[str, str]]]:
+    """A receiver, and the variables that send a process's spans to it."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -103,9 +113,15 @@ def over_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    yield receiver
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    try:
+        yield (
+            receiver,
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            },
+        )
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()

@@ -21,6 +21,7 @@ from streams.cache.circuit import Circuit
 from streams.cache.coalesce import Coalescer
 from streams.cache.entry import Entry, Lease, decode
 from streams.cache.leases import Leases, Stamps, tag_key
+from streams.refusal import reason
 from streams.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -164,11 +165,11 @@ class Cache:
             found = await self._look(key, load, ttl, tags)
         except _DOWN as error:
             if not self._circuit.is_open:
-                log.warning("Redis is unreachable, reading from the database", error=type(error).__name__)
+                log.warning("Redis is unreachable, reading from the database", error=reason(error))
             self._circuit.failed()
             return _Obstacle.DOWN
         except RedisError as error:  # it answers, but not this: out of memory, a key of another type
-            log.warning("Redis refused, reading from the database", error=type(error).__name__)
+            log.warning("Redis refused, reading from the database", error=reason(error))
             return _Obstacle.DOWN
         self._circuit.succeeded()
         return found

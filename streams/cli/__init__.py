@@ -7,7 +7,7 @@ import sys
 import typer
 
 from schemas.errors import StreamsError
-from streams.cli import bench, demo, migrate, partitions, run, scores, stack, verify
+from streams.cli import bench, demo, migrate, partitions, run, scores, stack, topology, verify
 from streams.stack import StackError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("scores")(scores.scores)
 app.add_typer(bench.app, name="bench")
 app.add_typer(partitions.app, name="partitions")
 app.add_typer(stack.app, name="stack")
+app.add_typer(topology.app, name="topology")
 
 
 def main() -> None:

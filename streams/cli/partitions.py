@@ -53,14 +53,10 @@ async def _with_connection(command: Callable[[Connection], Awaitable[T]]) -> T:
     import asyncpg
 
     from schemas.errors import ConfigurationError
-    from streams.database import tls_for
+    from streams.database import connect
     from streams.settings import Settings, require
 
-    dsn = require(Settings.load().database_url, "DATABASE_URL")
-    try:
-        connection = await asyncpg.connect(dsn, ssl=tls_for(dsn), server_settings={"timezone": "UTC"})
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-        raise ConfigurationError(f"PostgreSQL cannot be reached: {error}") from error
+    connection = await connect(require(Settings.load().database_url, "DATABASE_URL"))
     try:
         return await command(connection)
     except asyncpg.UndefinedFunctionError as error:

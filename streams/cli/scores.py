@@ -45,15 +45,12 @@ def scores(
 
 
 async def _recount(since: date | None, *, repair: bool) -> list[Difference]:
-    import asyncpg
-
     from handlers.recount import recompute
     from streams import partitions
-    from streams.database import tls_for
+    from streams.database import connect
     from streams.settings import Settings, require
 
-    dsn = require(Settings.load().database_url, "DATABASE_URL")
-    connection = await asyncpg.connect(dsn, ssl=tls_for(dsn), server_settings={"timezone": "UTC"})
+    connection = await connect(require(Settings.load().database_url, "DATABASE_URL"))
     try:
         oldest = await connection.fetchval(OLDEST_SCORE)
         floor = (await partitions.floor(connection)).astimezone(UTC).date()

@@ -21,7 +21,7 @@ from aio_pika.exceptions import AMQPError
 from rich.console import Console
 
 from schemas.errors import ConfigurationError
-from streams.database import tls_for
+from streams.database import connect
 from streams.demo import letters, report
 from streams.demo.faults import plan_faults
 from streams.demo.ledger import Ledger
@@ -37,6 +37,7 @@ from streams.demo.stored import Stored
 from streams.demo.traffic import Message, disturb, pack
 from streams.demo.verify import Verdict, verify
 from streams.processes import ProcessEnded
+from streams.refusal import explain
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -225,10 +226,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
     Raises:
         ConfigurationError: the server cannot be reached or refuses us.
     """
-    try:
-        connection: Connection = await asyncpg.connect(url, timeout=10, ssl=tls_for(url))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigurationError(f"cannot connect to PostgreSQL: {error}") from error
+    connection = await connect(url)
     try:
         yield connection
     finally:
@@ -244,7 +242,7 @@ async def brokered(url: str) -> AbstractConnection:
     try:
         return await aio_pika.connect(url, timeout=10)
     except (OSError, AMQPError) as error:
-        raise ConfigurationError(f"cannot connect to RabbitMQ: {error}") from error
+        raise ConfigurationError(f"cannot connect to RabbitMQ: {explain(error) or error}") from error
 
 
 async def _every(seconds: float, act: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ Standard library only. The servers come from the machine's packages; `make setup
 from streams.stack.local import LocalStack
 from streams.stack.model import (
     SERVICES,
+    Hardening,
     Service,
     ServiceStatus,
     StackError,
@@ -13,4 +14,13 @@ from streams.stack.model import (
     StackUrls,
 )
 
-__all__ = ["SERVICES", "LocalStack", "Service", "ServiceStatus", "StackError", "StackStatus", "StackUrls"]
+__all__ = [
+    "SERVICES",
+    "Hardening",
+    "LocalStack",
+    "Service",
+    "ServiceStatus",
+    "StackError",
+    "StackStatus",
+    "StackUrls",
+]

@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from streams.stack import guard
 from streams.stack.guard import POLL_SECONDS, Process, look
+from streams.stack.leftovers import empty, remove_abandoned
 from streams.stack.model import (
     SERVICES,
+    Hardening,
     PortTakenError,
     Service,
     ServiceStatus,
@@ -23,7 +24,7 @@ from streams.stack.model import (
     StackStatus,
     StackUrls,
 )  # fmt: skip
-from streams.stack.places import Account, default_parent, locate, make_folder, parents_of, servers_account
+from streams.stack.places import default_parent, locate, make_folder, parents_of, servers_account
 from streams.stack.ports import pick_ports
 from streams.stack.postgres import Postgres
 from streams.stack.rabbitmq import PortMapper, RabbitMQ
@@ -51,6 +52,7 @@ class LocalStack:
         name: stacks of different names are independent; one name has one user at a time.
         root: the folder; `.stack/<name>` in the checkout if not given. See `folder` for the one in use.
         die_with_parent: whether the servers end with this process.
+        hardening: TLS on every listener, as in production; a stack that stays does not remember it.
         unique: a fresh stack of this process's own, `<name>-<pid>-<n>`, whose folder goes when it stops.
 
     Raises:
@@ -58,7 +60,13 @@ class LocalStack:
     """
 
     def __init__(
-        self, name: str, root: Path | None = None, *, die_with_parent: bool = True, unique: bool = False
+        self,
+        name: str,
+        root: Path | None = None,
+        *,
+        die_with_parent: bool = True,
+        unique: bool = False,
+        hardening: Hardening | None = None,
     ) -> None:
         if not name or not all(c.isalnum() or c in "-_" for c in name):
             raise StackError(f"{name!r} is no name for a stack: letters, digits, - and _ are allowed")
@@ -75,6 +83,7 @@ class LocalStack:
         """Where the servers' data, logs and passwords are."""
         self._base_name = name if root is None else root.name
         self._unique = unique
+        self._hardening = hardening
         self._detached = not die_with_parent
         self._lock = FolderLock(self.folder)
         self._site: Site | None = None
@@ -101,7 +110,7 @@ class LocalStack:
         if self._site is not None:
             raise StackError(f"the stack {self.name} is started already")
         if self._unique:
-            _remove_abandoned(self.folder.parent, self._base_name, self._account)
+            remove_abandoned(self.folder.parent, self._base_name, self._account)
         make_folder(self.folder, self._account)
         self._lock.acquire()
         if self._is_up_on_purpose():
@@ -109,7 +118,7 @@ class LocalStack:
         try:
             self._end_processes(patience=guard.ABANDONED_PATIENCE_SECONDS)
             if self._unique:
-                _empty(self.folder)
+                empty(self.folder)
             return self._start_on_free_ports()
         except BaseException:
             self._undo()
@@ -135,7 +144,7 @@ class LocalStack:
             self._guard = self._start_guard()
         for attempts_left in reversed(range(_PORT_ATTEMPTS)):
             try:
-                self._start_all(Site(self.folder, self._account, pick_ports(), passwords))
+                self._start_all(Site(self.folder, self._account, pick_ports(), passwords, self._hardening))
                 break
             except PortTakenError:
                 if not attempts_left:
@@ -295,7 +304,7 @@ class LocalStack:
             "up" if all(up) else "partial" if any(up) else "down",
             owner.pid if owner and owner.is_alive else None,
             tuple(services),
-            _urls(Site(self.folder, self._account, state.ports, load_passwords(self.folder)))
+            _urls(Site(self.folder, self._account, state.ports, load_passwords(self.folder), self._hardening))
             if any(up)
             else None,
         )
@@ -319,31 +328,3 @@ RELEASED: list[subprocess.Popen[bytes]] = []
 def _urls(site: Site) -> StackUrls:
     rabbitmq = RabbitMQ(site)
     return StackUrls(rabbitmq.url, Postgres(site).url, Redis(site).url, rabbitmq.management_url)
-
-
-def _remove_abandoned(parent: Path, name: str, account: Account) -> None:
-    """Remove unique stacks whose program and guard were both killed."""
-    for folder in parent.glob(f"{name}-*-*"):
-        if not folder.name.removeprefix(f"{name}-").replace("-", "").isdecimal():
-            continue
-        owner = FolderLock(folder).owner()
-        if owner is not None and owner.is_alive:
-            continue
-        lock = FolderLock(folder)
-        try:
-            lock.acquire()
-        except (StackError, OSError):
-            continue
-        leaders: Mapping[str, Process] = guard.read_leaders(folder)
-        if not guard.end(folder, leaders, patience=guard.ABANDONED_PATIENCE_SECONDS):
-            shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a process of the same pid left long ago, but for the lock that we hold."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != "lock":
-            path.unlink()

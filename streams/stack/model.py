@@ -21,6 +21,19 @@ class PortTakenError(StackError):
     """Another program took a port between our choice and the server's start."""
 
 
+@dataclass(frozen=True)
+class Hardening:
+    """Makes a stack as strict as a production one: TLS on every listener but management's."""
+
+    ca: Path
+    """PEM file of the authority that signed `certificate`, and clients' certificates where there are any."""
+    certificate: Path
+    """PEM file of the servers' certificate, for 127.0.0.1."""
+    key: Path
+    redis_users: Path | None = None
+    """An ACL file like infra/redis/users.acl, with passwords; the stack's own user is added."""
+
+
 @dataclass(frozen=True, repr=False)
 class StackUrls:
     """Where the servers are. The URLs hold passwords, the repr does not."""

@@ -25,7 +25,15 @@ listen_addresses = '{host}'
 port = {port}
 unix_socket_directories = ''                  # their paths are limited to 107 bytes; nobody here needs them
 """
+_TLS = """\
+ssl = on
+ssl_ca_file = '{ca}'
+ssl_cert_file = '{certificate}'
+ssl_key_file = '{key}'
+ssl_min_protocol_version = 'TLSv1.2'
+"""
 _HBA = f"host all all {LOOPBACK}/32 scram-sha-256\n"
+_HBA_TLS = f"hostssl all all {LOOPBACK}/32 scram-sha-256\n"
 
 
 class Postgres:
@@ -41,21 +49,28 @@ class Postgres:
     @property
     def url(self) -> str:
         site = self._site
-        return f"postgresql://{USER}:{site.passwords[self.name]}@{LOOPBACK}:{site.ports.postgres}/{DATABASE}"
+        query = (
+            site.query(sslmode="verify-full", sslrootcert=str(site.hardening.ca)) if site.hardening else ""
+        )
+        return f"postgresql://{USER}:{site.passwords[self.name]}@{LOOPBACK}:{site.ports.postgres}/{DATABASE}{query}"
 
     def prepare(self) -> None:
         if not self._data.exists():
             self._create()
         # No server of this folder runs; if its pid is another's by now, PostgreSQL would believe the file.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
+        hardened = self._site.hardening is not None
+        hba = _HBA_TLS if hardened else _HBA
         files = {name: self._home / name for name in ("pg_hba.conf", "pg_ident.conf")}
-        for path, text in zip(files.values(), (_HBA, ""), strict=True):
+        for path, text in zip(files.values(), (hba, ""), strict=True):
             path.write_text(text)
             self._site.account.own(path)
         overrides = _OVERRIDES.format(
             data=self._data, hba=files["pg_hba.conf"], ident=files["pg_ident.conf"],
             host=LOOPBACK, port=self._site.ports.postgres,
         )  # fmt: skip
+        if hardened:
+            overrides += _TLS.format(**self._site.write_certificates(self.name))
         self._site.write_config(self.name, "postgresql.conf", overrides)
 
     def _create(self) -> None:
@@ -94,12 +109,13 @@ class Postgres:
 
     def is_ready(self) -> bool:
         address = (LOOPBACK, self._site.ports.postgres)
+        mode = "require" if self._site.hardening else "disable"
         try:
             socket.create_connection(address, timeout=PROBE_SECONDS).close()
             answer = subprocess.run(
                 [self._binary("psql"), "-XAtw", "-h", LOOPBACK, "-p", str(address[1]), "-U", USER,
                  "-d", DATABASE, "-c", "SELECT 1"],
-                env={"PGPASSWORD": self._site.passwords[self.name], "PGSSLMODE": "disable", "HOME": "/"},
+                env={"PGPASSWORD": self._site.passwords[self.name], "PGSSLMODE": mode, "HOME": "/"},
                 capture_output=True, timeout=PROBE_SECONDS, check=False, cwd="/",
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):

@@ -10,8 +10,19 @@ from collections.abc import Mapping, Sequence
 from streams.stack.ports import LOOPBACK
 from streams.stack.server import PROBE_SECONDS, USER, Site, find_binary
 
+_PLAINTEXT = "listeners.tcp.default = {host}:{amqp}\n"
+_TLS = """\
+listeners.tcp = none
+listeners.ssl.default = {host}:{amqp}
+ssl_options.cacertfile = {ca}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+"""
 _OVERRIDES = """\
-listeners.tcp.default = {host}:{amqp}
 management.tcp.ip = {host}
 management.tcp.port = {management}
 prometheus.tcp.ip = {host}
@@ -64,7 +75,10 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        return f"amqp://{USER}:{self._password}@{LOOPBACK}:{self._site.ports.amqp}/%2F"
+        site = self._site
+        scheme = "amqps" if site.hardening else "amqp"
+        query = site.query(cafile=str(site.hardening.ca)) if site.hardening else ""
+        return f"{scheme}://{USER}:{self._password}@{LOOPBACK}:{site.ports.amqp}/%2F{query}"
 
     @property
     def management_url(self) -> str:
@@ -73,9 +87,14 @@ class RabbitMQ:
     def prepare(self) -> None:
         ports = self._site.ports
         overrides = _OVERRIDES.format(
-            host=LOOPBACK, amqp=ports.amqp, management=ports.management, prometheus=ports.prometheus,
+            host=LOOPBACK, management=ports.management, prometheus=ports.prometheus,
             user=USER, password=self._password,
         )  # fmt: skip
+        if self._site.hardening is None:
+            overrides += _PLAINTEXT.format(host=LOOPBACK, amqp=ports.amqp)
+        else:
+            certificates = self._site.write_certificates(self.name)
+            overrides += _TLS.format(host=LOOPBACK, amqp=ports.amqp, **certificates)
         self._site.write_config(self.name, "rabbitmq.conf", overrides)
         self._site.write_config(self.name, "enabled_plugins", "")
 
@@ -121,7 +140,7 @@ class RabbitMQ:
 
     def _speaks_amqp(self) -> bool:
         try:
-            with socket.create_connection((LOOPBACK, self._site.ports.amqp), PROBE_SECONDS) as connection:
+            with self._site.connect(self._site.ports.amqp) as connection:
                 connection.sendall(b"AMQP\0\0\x09\x01")
                 # Connection.Start is a method frame (1) on channel 0.
                 return connection.recv(3) == b"\x01\0\0"

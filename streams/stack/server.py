@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlencode
 
 from streams.stack.guard import MARKER
-from streams.stack.model import StackError
+from streams.stack.model import Hardening, StackError
 from streams.stack.places import Account, configuration
-from streams.stack.ports import Ports
+from streams.stack.ports import LOOPBACK, Ports
 
 USER = "streams"
 DATABASE = "streams"
@@ -43,6 +46,7 @@ class Site:
     account: Account
     ports: Ports
     passwords: Mapping[str, str]
+    hardening: Hardening | None = None
 
     def home(self, service: str) -> Path:
         """The folder of one server, which belongs to the servers' account."""
@@ -54,12 +58,38 @@ class Site:
     def write_config(self, service: str, name: str, overrides: str) -> Path:
         """Copy a file of infra/ and put this run's ports, paths and password on top."""
         text = configuration(f"{service}/{name}").read_text()
+        return self.write(service, name, f"{text}\n# Of this run\n{overrides}" if overrides else text)
+
+    def write(self, service: str, name: str, text: str) -> Path:
+        """A file that the servers' account alone can read."""
         target = self.home(service) / name
         target.unlink(missing_ok=True)
         with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"{text}\n# Of this run\n{overrides}" if overrides else text)
+            file.write(text)
         self.account.own(target)
         return target
+
+    def write_certificates(self, service: str) -> Mapping[str, Path]:
+        """The files of the hardening, where the server may read them: `ca`, `certificate` and `key`."""
+        assert self.hardening is not None
+        names = ("ca", "certificate", "key")
+        return {n: self.write(service, f"{n}.pem", getattr(self.hardening, n).read_text()) for n in names}
+
+    def query(self, **parameters: str) -> str:
+        """What the URL of a server with TLS ends in."""
+        return "" if self.hardening is None else f"?{urlencode(parameters, safe='/')}"
+
+    def connect(self, port: int) -> socket.socket:
+        """A connection to one of the servers as its clients make it; for probes."""
+        plain = socket.create_connection((LOOPBACK, port), PROBE_SECONDS)
+        if self.hardening is None:
+            return plain
+        context = ssl.create_default_context(cafile=str(self.hardening.ca))
+        try:
+            return context.wrap_socket(plain, server_hostname=LOOPBACK)
+        except BaseException:
+            plain.close()
+            raise
 
     def environment(self, service: str) -> dict[str, str]:
         """Nothing is inherited: a PGDATA or RABBITMQ_* of the caller's shell means another server."""

@@ -17,6 +17,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from streams.telemetry.tracebacks import render
+
 _QUIET: Final = (
     "aio_pika",
     "aiormq",
@@ -100,20 +102,15 @@ def log_context(**values: str | None) -> Iterator[None]:
         yield
 
 
-def _console(*, colors: bool) -> Processor:
-    # The default formatter prints local variables, and those hold payloads.
-    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-
-
 def _rendering(json: bool, *, colors: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    # structlog's own formatters print local variables and messages, and those hold payloads.
+    exceptions = structlog.processors.ExceptionRenderer(render)
     if not json:
-        return [remove, _mask, _console(colors=colors)]
+        return [remove, exceptions, _mask, structlog.dev.ConsoleRenderer(colors=colors)]
     return [
         remove,
-        structlog.processors.ExceptionRenderer(
-            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold payloads
-        ),
+        exceptions,
         structlog.processors.EventRenamer("message"),
         _mask,
         structlog.processors.JSONRenderer(serializer=_dumps),

@@ -40,20 +40,23 @@ class Telemetry:
         self._queue = queue
 
     @classmethod
-    def from_environment(cls, role: str, *, link_limit: int = 2000) -> Telemetry:
+    def from_environment(cls, role: str, *, link_limit: int = 2000, link_origins: bool = False) -> Telemetry:
         """Telemetry as the OTEL_* variables ask for; without any of them, metrics alone.
 
         Args:
             role: "worker", "updater", "api": the service's name ends in it unless OTEL_SERVICE_NAME is set.
             link_limit: links of a batch span (the batch size), unless OTEL_SPAN_LINK_COUNT_LIMIT is set.
+            link_origins: as in `Tracing`.
 
         Raises:
             ConfigurationError: a variable has a value that nothing here understands.
         """
         kind = _exporter_kind()
         if kind is None:
-            return cls.disabled()
-        return cls._exporting(role, link_limit, lambda spans: _exporter(kind, spans), _policy())
+            return cls(Tracing(None, link_origins=link_origins), Metrics())
+        return cls._exporting(
+            role, link_limit, lambda spans: _exporter(kind, spans), _policy(), link_origins=link_origins
+        )
 
     @classmethod
     def disabled(cls) -> Telemetry:
@@ -68,9 +71,12 @@ class Telemetry:
         *,
         link_limit: int = 2000,
         policy: QueuePolicy = _DEFAULT,
+        link_origins: bool = False,
     ) -> Telemetry:
         """Telemetry that hands its spans to an exporter of the SDK: for tests and measurements."""
-        return cls._exporting(role, link_limit, lambda spans: SdkExporter(exporter, spans), policy)
+        return cls._exporting(
+            role, link_limit, lambda spans: SdkExporter(exporter, spans), policy, link_origins=link_origins
+        )
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Export what waits, within `timeout` seconds; whether all of it got out. Blocks: use a thread."""
@@ -83,6 +89,8 @@ class Telemetry:
         link_limit: int,
         exporter: Callable[[Spans], Exporter],
         policy: QueuePolicy,
+        *,
+        link_origins: bool,
     ) -> Telemetry:
         metrics = Metrics()
         limits = _limits()
@@ -94,7 +102,9 @@ class Telemetry:
         spans = Spans(provider.resource, scope, limits)
         queue = SpanQueue(exporter(spans), policy, metrics.spans_lost)
         metrics.span_queue(queue.__len__)
-        return cls(Tracing(queue, Sampling(provider.sampler), link_limit=link_limit), metrics, queue)
+        sampling = Sampling(provider.sampler)
+        tracing = Tracing(queue, sampling, link_limit=link_limit, link_origins=link_origins)
+        return cls(tracing, metrics, queue)
 
 
 def _exporter_kind() -> str | None:

@@ -45,6 +45,8 @@ class Tracing:
     Args:
         sink: takes finished spans; None switches tracing off, and everything below costs next to nothing.
         link_limit: links of a batch span; what is over is counted in its dropped links.
+        link_origins: a message's own trace context is linked, instead of being the parent: its trace is
+            ours then, and whether it is sampled is ours to decide.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Tracing:
         sampling: Sampling | None = None,
         *,
         link_limit: int = 2000,
+        link_origins: bool = False,
         propagation: Propagation | None = None,
     ) -> None:
         self.enabled = sink is not None
@@ -60,6 +63,7 @@ class Tracing:
         self._sink = sink
         self._sampling = sampling or Sampling()
         self._link_limit = link_limit
+        self._link_origins = link_origins
 
     def message(
         self,
@@ -105,7 +109,7 @@ class Tracing:
         event = self._message(message.shape, parent, message.start_ns, attributes, 1)
         event.owner = message
         if event.flags & message.flags & SAMPLED:
-            event.links = (Target(message.trace, message.span),)
+            event.links = (*event.links, Target(message.trace, message.span))
         return event
 
     def batch(
@@ -179,8 +183,11 @@ class Tracing:
     def _message(
         self, shape: Shape, parent: TraceContext | None, start: int, attributes: Attributes, events: int
     ) -> MessageTrace:
+        origin, parent = (parent, None) if self._link_origins else (None, parent)
         if self.enabled:
             trace = self._start(MessageTrace, shape, parent, start, attributes)
+            if origin is not None and trace.flags & SAMPLED:
+                trace.links = (Target(origin.trace_id, origin.span_id),)
         elif parent is None:
             trace = MessageTrace(shape, "", "", None, start, 0)
         else:  # hand the producer's context on as it came

@@ -7,10 +7,12 @@ import json
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import structlog
 
+from schemas.errors import ConfigurationError
 from streams.telemetry import configure_logging, log_context
 from streams.telemetry.logs import mask_credentials
 
@@ -98,3 +100,33 @@ def test_the_console_is_readable_and_configuring_twice_is_once(output: io.String
     assert "size=1" in line
     with pytest.raises(ValueError, match="loud"):
         configure_logging("loud")
+
+
+class Quoting(Exception):
+    """As a library's errors are: the message repeats the value."""
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_tracebacks_tell_where_and_what_but_not_the_data(output: io.StringIO, json: bool) -> None:
+    configure_logging("DEBUG", json=json, stream=output)
+    marked = uuid4().hex
+
+    def fail() -> None:
+        try:
+            raise Quoting(marked)
+        except Quoting as error:
+            raise ConfigurationError("postgresql://u:sesame@h/d is wrong") from error
+
+    try:
+        try:
+            fail()
+        except ConfigurationError as error:
+            raise ExceptionGroup(marked, [error, KeyError(marked)]) from None
+    except ExceptionGroup:
+        structlog.get_logger("streams").exception("failed")
+        logging.getLogger("elsewhere").exception("failed, too")
+    text = output.getvalue()
+    assert marked not in text
+    assert "ConfigurationError: postgresql://***@h/d is wrong" in text
+    assert text.count("Quoting (its message is withheld") == 2
+    assert text.count("in fail") >= 2

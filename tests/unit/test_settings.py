@@ -32,8 +32,9 @@ def test_errors_name_the_variable_and_not_the_value(monkeypatch: pytest.MonkeyPa
 
 
 def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AMQP_URL", "DATABASE_URL", "REDIS_URL"):
-        monkeypatch.setenv(name, "scheme://user:s3cret@host/")
+    schemes = {"AMQP_URL": "amqp", "DATABASE_URL": "postgresql", "REDIS_URL": "redis"}
+    for name, scheme in schemes.items():
+        monkeypatch.setenv(name, f"{scheme}://user:s3cret@host/")
     settings = Settings.load()
     assert settings.has_servers
     assert "s3cret" not in repr(settings) + str(settings)
