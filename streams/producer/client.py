@@ -140,8 +140,9 @@ class Producer:
         try:
             await self._settled(self._close_wait)
         finally:
+            answers = not courier.unsettled
             courier.give_up(closing=True)
-            await courier.stop(_GOODBYE_SECONDS)
+            await courier.stop(_GOODBYE_SECONDS if answers else 0)
         self._raise_failures()
 
     def make(

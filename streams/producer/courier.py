@@ -35,6 +35,7 @@ CONNECT_SECONDS: Final = 10.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
 _NACK_PAUSE: Final = 0.05
+_PATIENCE: Final = 5.0
 _WILL_NOT_PASS: Final = (LoginRefused, ssl.SSLCertVerificationError)
 _EXCHANGE_AT_FAULT: Final = (403, 404)  # no permission, or no such exchange: for all messages to it
 
@@ -72,6 +73,7 @@ class Courier:
         self._oldest_tag = 1
         self._suspects: set[Message] = set()
         """Were unconfirmed when the broker closed a channel; while there are any, one is sent at a time."""
+        self._patience = self._first_patience = min(_PATIENCE, wait / 4)
         self._trouble: Exception | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -214,6 +216,7 @@ class Courier:
         assert self._wire is not None
         self._last_tag += 1
         self._written[self._last_tag] = message
+        message.written_at = self._loop.time()
         message.attempts += 1
         if message.attempts > 1:
             self._counters.retried += len(message.parcels)
@@ -232,6 +235,7 @@ class Courier:
                 self._end(message, None)
         if multiple:
             self._oldest_tag = tag + 1
+        self._patience = self._first_patience
         if self._waiting:
             self._pump()
 
@@ -269,9 +273,23 @@ class Courier:
     def _sweep(self) -> None:
         """Give up what has waited too long; runs only while something is under way."""
         self._sweeper = None
-        self.give_up(self._loop.time() - self._wait)
+        now = self._loop.time()
+        self.give_up(now - self._wait)
+        self._check_answers(now)
         if self._written or self._waiting or self._pausing:
             self._sweeper = self._loop.call_later(self._sweep_every, self._sweep)
+
+    def _check_answers(self, now: float) -> None:
+        """Leave a connection on which nothing is confirmed any more, though the broker does not block us.
+
+        A half-open link shows itself like this long before heartbeats find out.
+        """
+        oldest = next(iter(self._written.values()), None)
+        if oldest is None or self._wire is None or self._blocked is not None:
+            return
+        if now - oldest.written_at > self._patience:
+            self._wire.abort(ConnectionError(f"no confirm for {self._patience:g} s"))
+            self._patience *= 2  # perhaps it is only slow: being asked again and again would not help
 
     def give_up(self, before: float = math.inf, *, closing: bool = False) -> None:
         """Fail every message that was started before this time."""

@@ -64,6 +64,7 @@ class Message:
     span: Span
     started: float
     """When its first event was accepted, by the loop's clock."""
+    written_at: float = 0.0
     settled: bool = False
     attempts: int = 0
     """How often it was written to a connection; the broker may have it once this is not 0."""
