@@ -7,7 +7,7 @@ import sys
 import typer
 
 from schemas.errors import StreamsError
-from streams.cli import demo, migrate, partitions, run, scores, stack, verify
+from streams.cli import demo, dlq, migrate, partitions, run, scores, stack, verify
 from streams.stack import StackError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("api")(run.api)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("scores")(scores.scores)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(partitions.app, name="partitions")
 app.add_typer(stack.app, name="stack")
 
