@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.fields import Identifier, Instant, dated, microseconds
+from schemas.fields import Identifier, Instant, TraceText, dated, microseconds
 
 _STAMP = struct.Struct(">QB")
 _BEFORE_1970 = 1 << 62  # keeps stamps of instants before 1970 in order, too
@@ -46,8 +46,8 @@ class Event(BaseModel):
     type: str
     time: Instant
     data: Any
-    traceparent: str | None = None
-    tracestate: str | None = None
+    traceparent: TraceText = None
+    tracestate: TraceText = None
 
     @property
     def entity_id(self) -> UUID | None:

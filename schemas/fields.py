@@ -11,9 +11,20 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    StringConstraints,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, core_schema
 
 MAX_JSON_DEPTH = 32
+"""Levels of nesting in a JSON object, unless validation is given a `max_json_depth` as its context."""
 _NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has no NUL (22021)
 
 
@@ -29,8 +40,13 @@ def _fits_identifier(value: str) -> str:
     return value
 
 
-def check_json(value: Any, depth: int = 0) -> Any:
+def check_json(value: Any, info: ValidationInfo) -> Any:
     """Refuse what JSON parsers and jsonb disagree on: NUL, NaN, huge integers, endless nesting."""
+    _check_json(value, (info.context or {}).get("max_json_depth", MAX_JSON_DEPTH), 0)
+    return value
+
+
+def _check_json(value: Any, deepest: int, depth: int) -> None:
     match value:
         case str():
             if "\x00" in value:
@@ -40,21 +56,52 @@ def check_json(value: Any, depth: int = 0) -> Any:
                 raise ValueError("must not contain integers beyond 64 bits; send them as strings")
         case float():
             if not math.isfinite(value):
-                raise ValueError("must not contain NaN or infinity")
+                raise ValueError("must not contain NaN, infinity or numbers beyond 1.8e308")
         case dict():
-            if depth >= MAX_JSON_DEPTH:
-                raise ValueError(f"must not nest deeper than {MAX_JSON_DEPTH} levels")
+            if depth >= deepest:
+                raise ValueError(f"must not nest deeper than {deepest} levels (STREAMS_MAX_JSON_DEPTH)")
             for key, item in value.items():
-                check_json(key, depth + 1)
-                check_json(item, depth + 1)
+                _check_json(key, deepest, depth + 1)
+                _check_json(item, deepest, depth + 1)
         case list():
-            if depth >= MAX_JSON_DEPTH:
-                raise ValueError(f"must not nest deeper than {MAX_JSON_DEPTH} levels")
+            if depth >= deepest:
+                raise ValueError(f"must not nest deeper than {deepest} levels (STREAMS_MAX_JSON_DEPTH)")
             for item in value:
-                check_json(item, depth + 1)
+                _check_json(item, deepest, depth + 1)
         case _:
             pass  # true, false, null
+
+
+def _has_utc(value: datetime) -> datetime:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie between the years 1 and 9999, in UTC, too") from None
     return value
+
+
+class _NotANumber:
+    """JSON text that names a year: the parser would take "1795435200" for seconds or, if it is large,
+    for milliseconds, and a guess is no time."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema(pattern=r"^\d{4}-")
+        instant = core_schema.datetime_schema(tz_constraint="aware", strict=False)
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.chain_schema([text, instant]), python_schema=handler(source)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, str]:
+        return {"type": "string", "format": "date-time"}
+
+
+class _OrNone:
+    """What is not valid is None instead of an error."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(handler(source), default=None, on_error="default")
 
 
 Identifier = Annotated[
@@ -92,8 +139,14 @@ Weight = Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6, allow_i
 TotalWeight = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6, allow_inf_nan=False), _AsNumber]
 """A sum of weights."""
 
-Instant = AwareDatetime
-"""A point in time with a zone, to the microsecond."""
+Instant = Annotated[AwareDatetime, _NotANumber()]
+"""A point in time with a zone (RFC 3339), to the microsecond."""
+
+AnyInstant = Annotated[AwareDatetime, _NotANumber(), AfterValidator(_has_utc)]
+"""An instant that no window of dates is held against."""
+
+TraceText = Annotated[str | None, _OrNone()]
+"""Trace context: what is none costs the trace, never the event."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from schemas.envelope import Data, Event
-from schemas.fields import DatedId, Fraction, Instant, Name, Text, TotalWeight, Weight
+from schemas.fields import AnyInstant, DatedId, Fraction, Name, Text, TotalWeight, Weight
 
 
 def _distinct(options: tuple[str, ...]) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ class OpenedData(RoundData):
     options: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100), AfterValidator(_distinct)]
     quorum: Annotated[Weight, Field(ge=1)]
     task_id: DatedId | None = None
-    closes_at: Instant | None = None
+    closes_at: AnyInstant | None = None
 
 
 class CastData(RoundData):
@@ -56,7 +56,7 @@ class DecidedData(RoundData):
     tally: dict[str, TotalWeight]
     """The weight of each option, zero included."""
     votes: Annotated[int, Field(ge=0)]
-    decided_at: Instant
+    decided_at: AnyInstant
 
 
 class RoundOpened(VoteEventBase):

@@ -5,6 +5,9 @@ that is no UTF-8. aiormq takes that for a broken connection, reconnects, and is 
 again: one such message would stop every queue of the process for good. So the decoders are made total: a
 timestamp that means nothing is None, what is no UTF-8 is read with replacement characters, and a header
 table that cannot be read is empty; decoding then refuses the event by its field.
+
+Headers are also written again, in dead letters and replays: numbers keep their precision then, and bytes
+that are no text stay bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pamqp import decode
+from pamqp import decode, encode
 
 _TIMESTAMP_BYTES: Final = 8
 
@@ -27,7 +30,19 @@ def tolerate_any_property() -> None:
     decode.METHODS["shortstr"] = decode.short_str = _total_short_string(decode.short_str)  # type: ignore[assignment]
     table = _total_table(decode.field_table)
     decode.METHODS["table"] = decode.TABLE_MAPPING[b"F"] = table
+    encode.encode_table_value = _exact_value(encode.encode_table_value)  # type: ignore[assignment]
     decode._total = True  # type: ignore[attr-defined]
+
+
+def _exact_value(original: Callable[..., bytes]) -> Callable[[Any], bytes]:
+    def value(value: Any) -> bytes:
+        if isinstance(value, float):
+            return b"d" + encode.double(value)  # the original writes single precision, or fails
+        if isinstance(value, bytes):
+            return b"S" + len(value).to_bytes(4, "big") + value
+        return original(value)
+
+    return value
 
 
 def _total_timestamp(original: Callable[[bytes], tuple[int, Any]]) -> Callable[[bytes], tuple[int, Any]]:
@@ -46,7 +61,7 @@ def _total_table(original: Callable[[bytes], tuple[int, Any]]) -> Callable[[byte
     def table(value: bytes) -> tuple[int, Any]:
         try:
             return original(value)
-        except ValueError:
+        except Exception:  # RecursionError, too: tables nest as deep as their bytes allow
             end = 4 + int.from_bytes(value[:4], "big")
             if end > len(value):
                 raise

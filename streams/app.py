@@ -189,6 +189,7 @@ class Service:
             Window(settings.retention, settings.clock_skew),
             max_bytes=settings.max_message_bytes,
             max_events=settings.max_events_per_message,
+            max_depth=settings.max_json_depth,
         )
         intake = self.intakes[subscription.queue] = Intake(
             subscription.queue,

@@ -16,12 +16,13 @@ from typing import Annotated, Any, Union, cast
 
 import structlog
 from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
 
 from schemas.envelope import Event
-from schemas.errors import EventError, InvalidEvent, OutsideWindow, TooLarge, Undecodable, UnknownType
-from schemas.fields import dated
+from schemas.errors import EventError, InvalidEvent, OutsideWindow, TooLarge, Undecodable
+from schemas.fields import MAX_JSON_DEPTH, dated
 from streams.delivery import Delivery, Item
+from streams.explain import explain, unknown_type, what_the_bytes_are
+from streams.slices import elements
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,6 @@ BATCH = "application/cloudevents-batch+json"
 BINARY = "application/json"
 
 _ATTRIBUTES = ("id", "source", "type", "time", "specversion", "traceparent", "tracestate")
-_MAX_MESSAGE = 400
 
 
 class Window:
@@ -74,15 +74,23 @@ class Decoder:
         types: the family's classes by `type`.
         max_bytes: larger messages are refused unread.
         max_events: so are arrays with more events.
+        max_depth: levels that a JSON object inside an event may nest.
     """
 
     def __init__(
-        self, types: Mapping[str, type[Event]], window: Window, *, max_bytes: int, max_events: int
+        self,
+        types: Mapping[str, type[Event]],
+        window: Window,
+        *,
+        max_bytes: int,
+        max_events: int,
+        max_depth: int = MAX_JSON_DEPTH,
     ) -> None:
         self._types = types
         self._window = window
         self._max_bytes = max_bytes
         self._max_events = max_events
+        self._limits = {"max_json_depth": max_depth}
         family: Any = Union[tuple(types.values())]  # noqa: UP007 - the members are known at run time only
         if len(types) > 1:
             family = Annotated[family, Field(discriminator="type")]
@@ -97,6 +105,9 @@ class Decoder:
         try:
             items = self._decode(delivery, now or datetime.now(UTC))
         except EventError as error:
+            if isinstance(error, Undecodable):
+                guess = what_the_bytes_are(delivery.body, delivery.others().get("content_encoding"))
+                error = Undecodable(f"{error}{guess}")
             return [Item(delivery, None, error)]
         except Exception:
             # A bug of ours; but a delivery that nobody settles would hold up every acknowledgement behind it.
@@ -107,8 +118,11 @@ class Decoder:
 
     def _decode(self, delivery: Delivery, now: datetime) -> list[Item]:
         if len(delivery.body) > self._max_bytes:
-            raise TooLarge(f"the message has {len(delivery.body)} bytes; the limit is {self._max_bytes}")
-        content_type = delivery.content_type.partition(";")[0].strip().lower()
+            raise TooLarge(
+                f"the message has {len(delivery.body)} bytes; the limit is {self._max_bytes} "
+                "(STREAMS_MAX_MESSAGE_BYTES)"
+            )
+        content_type = delivery.media_type
         if content_type == BATCH:
             return self._array(delivery, now)
         if content_type == STRUCTURED:
@@ -122,13 +136,13 @@ class Decoder:
 
     def _structured(self, body: bytes) -> Event:
         try:
-            return _versioned(self._event.validate_json(body))
+            return _versioned(self._event.validate_json(body, context=self._limits))
         except ValidationError as error:
-            raise self._explain(error) from None
+            raise explain(error, self._types) from None
 
     def _array(self, delivery: Delivery, now: datetime) -> list[Item]:
         try:
-            events = self._events.validate_json(delivery.body)
+            events = self._events.validate_json(delivery.body, context=self._limits)
         except ValidationError:
             return self._array_with_culprits(delivery, now)
         self._check_count(len(events))
@@ -137,19 +151,17 @@ class Decoder:
     def _array_with_culprits(self, delivery: Delivery, now: datetime) -> list[Item]:
         """One by one, so that a bad element costs only itself."""
         try:
-            elements = from_json(delivery.body, allow_inf_nan=False)
+            spans = elements(delivery.body, self._max_events)
         except ValueError as error:
-            raise Undecodable(f"the body is not valid JSON: {str(error)[:120]}") from None
-        if not isinstance(elements, list):
-            raise Undecodable("a CloudEvents batch must be a JSON array of events")
-        self._check_count(len(elements))
+            raise Undecodable(f"the body is not a JSON array of events: {error}") from None
+        self._check_count(len(spans))
+        delivery.spans = spans
         items = []
-        for index, element in enumerate(elements):
-            raw = to_json(element)
+        for index in range(len(spans)):
             try:
-                event = self._structured(raw)
+                event = self._structured(delivery.element(index))
             except EventError as error:
-                items.append(Item(delivery, None, error, index, raw))
+                items.append(Item(delivery, None, error, index, delivery.element(index)))
             else:
                 items.append(self._item(delivery, event, index, now))
         return items
@@ -158,55 +170,36 @@ class Decoder:
         try:
             self._window.check(_versioned(event), now)
         except EventError as error:
-            raw = event.model_dump_json(exclude_unset=True).encode()
-            return Item(delivery, None, error, index, raw)
+            return Item(delivery, None, error, index, delivery.element(index))
         return Item(delivery, event, None, index)
 
     def _check_count(self, count: int) -> None:
         if count == 0:
             raise Undecodable("a CloudEvents batch must hold one event at least")
         if count > self._max_events:
-            raise TooLarge(f"the array has {count} events; the limit is {self._max_events}")
+            raise TooLarge(
+                f"the array has more than {self._max_events} events (STREAMS_MAX_EVENTS_PER_MESSAGE)"
+            )
 
     def _binary(self, delivery: Delivery) -> Event:
         attributes = _binary_attributes(delivery)
         name = self._known_type(attributes["type"])
         try:
-            data = self._data[name].validate_json(delivery.body)
+            data = self._data[name].validate_json(delivery.body, context=self._limits)
         except ValidationError as error:
-            raise self._explain(error, "data.") from None
+            raise explain(error, self._types, "data.") from None
         try:
             # Lax, because AMQP gives text where the model wants an instant; the data is validated already.
             return self._types[name].model_validate({**attributes, "data": data}, strict=False)
         except ValidationError as error:
-            raise self._explain(error) from None
+            raise explain(error, self._types) from None
 
     def _known_type(self, name: object) -> str:
         if not isinstance(name, str):
             raise InvalidEvent("must be a string", field="type")
         if name not in self._types:
-            raise UnknownType(f"{name[:100]!r} is not handled here; known: {self._known}", field="type")
+            raise unknown_type(name, self._types)
         return name
-
-    @property
-    def _known(self) -> str:
-        return ", ".join(sorted(self._types))
-
-    def _explain(self, error: ValidationError, prefix: str = "") -> EventError:
-        """The first thing that is wrong, by its path; never the value."""
-        details = error.errors(include_url=False, include_input=False)
-        kind, location = details[0]["type"], [str(part) for part in details[0]["loc"]]
-        if kind == "json_invalid":
-            return Undecodable(f"the body is not valid JSON: {details[0]['msg'][:120]}")
-        if kind == "union_tag_invalid" or (kind == "literal_error" and location == ["type"]):
-            tag = str(details[0].get("ctx", {}).get("tag", "the type"))[:100]
-            return UnknownType(f"{tag!r} is not handled here; known: {self._known}", field="type")
-        if kind == "union_tag_not_found":
-            return InvalidEvent("is missing", field="type")
-        if location and location[0] in self._types:
-            del location[0]  # the union names the member that it chose
-        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        return InvalidEvent(f"{details[0]['msg']}{more}"[:_MAX_MESSAGE], field=prefix + ".".join(location))
 
 
 def _versioned(event: Event) -> Event:
@@ -235,7 +228,7 @@ def _binary_attributes(delivery: Delivery) -> dict[str, Any]:
             "is missing: binary mode takes message_id, type, app_id and timestamp, or headers cloudEvents:*",
             field=missing[0],
         )
-    if isinstance(attributes["time"], str):
+    if not isinstance(attributes["time"], datetime):
         attributes["time"] = _instant(attributes["time"])
     for name in ("traceparent", "tracestate"):
         if not isinstance(attributes[name], str):
@@ -243,8 +236,8 @@ def _binary_attributes(delivery: Delivery) -> dict[str, Any]:
     return attributes
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: object) -> datetime:
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         raise InvalidEvent("must be an RFC 3339 time with a zone", field="time") from None

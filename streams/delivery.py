@@ -13,6 +13,7 @@ from typing import Any
 from schemas.envelope import Event
 from schemas.errors import EventError
 from streams.acks import AckTracker
+from streams.slices import elements
 from streams.telemetry import MessageTrace
 
 
@@ -37,6 +38,26 @@ class Delivery:
     trace: MessageTrace | None = None
     done: Callable[[Delivery], None] | None = None
     """Called once, when the last event has settled."""
+    others: Callable[[], Mapping[str, Any]] = dict
+    """Reads the properties that have no field here, by their AMQP names: only dead letters want them."""
+    spans: list[tuple[int, int]] | None = None
+    """Where the elements of an array are; None until somebody asked."""
+
+    @property
+    def media_type(self) -> str:
+        """The content type without parameters, in lower case."""
+        return self.content_type.partition(";")[0].strip().lower()
+
+    def element(self, index: int) -> bytes:
+        """One element of the array that the body is, as received.
+
+        Raises:
+            ValueError: the body is no array.
+        """
+        if self.spans is None:
+            self.spans = elements(self.body)
+        start, end = self.spans[index]
+        return self.body[start:end]
 
     def settle(self) -> None:
         """One event of this message is stored or quarantined.

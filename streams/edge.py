@@ -110,6 +110,7 @@ class BatchSubscriber(RabbitSubscriber):
                 acks=acks,
                 received_ns=time.time_ns(),
                 delivery_count=_delivery_count(msg),
+                others=partial(_others, msg),
             )
         )
 
@@ -188,6 +189,19 @@ def _acknowledger(channel: Any) -> Callable[[int], Awaitable[None]]:
             log.info("acknowledgement lost with its channel", error=type(error).__name__)
 
     return acknowledge
+
+
+def _others(msg: IncomingMessage) -> dict[str, Any]:
+    """The properties of a message that nothing on the way of a healthy event looks at."""
+    found = {
+        "content_encoding": msg.content_encoding,
+        "correlation_id": msg.correlation_id,
+        "reply_to": msg.reply_to,
+        "priority": msg.priority,
+        "expiration": msg.expiration,
+        "user_id": msg.user_id,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _delivery_count(msg: IncomingMessage) -> int:

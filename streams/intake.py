@@ -21,6 +21,7 @@ from streams.acks import AckTracker
 from streams.batcher import Batcher, Closed
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
+from streams.quarantine import REPLAY_OF
 from streams.telemetry import QueueMetrics, Tracing
 
 _TICK: Final = 0.0005  # seconds; a difference that is not worth setting an alarm anew
@@ -192,6 +193,7 @@ class Intake:
             body_size=len(delivery.body),
             events=len(items),
             delivery_count=delivery.delivery_count,
+            replay_of=delivery.headers.get(REPLAY_OF),
         )
         if len(items) == 1:
             items[0].trace = message

@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """A larger message is quarantined."""
     max_events_per_message: int = Field(5_000, ge=1)
     """A CloudEvents array with more events is quarantined."""
+    max_json_depth: int = Field(32, ge=1, le=100)
+    """An event whose payload nests deeper is quarantined."""
     clock_skew_seconds: float = Field(300, ge=0, le=86_400)
     """How far in the future an event may be dated."""
     retention_days: int = Field(365, ge=31, le=36_500)

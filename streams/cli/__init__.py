@@ -7,7 +7,7 @@ import sys
 import typer
 
 from schemas.errors import StreamsError
-from streams.cli import bench, demo, migrate, partitions, run, scores, stack, topology, verify
+from streams.cli import bench, demo, dlq, migrate, partitions, run, scores, stack, topology, verify
 from streams.stack import StackError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("scores")(scores.scores)
 app.add_typer(bench.app, name="bench")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(partitions.app, name="partitions")
 app.add_typer(stack.app, name="stack")
 app.add_typer(topology.app, name="topology")

@@ -76,12 +76,14 @@ class Tracing:
         body_size: int = 0,
         events: int = 1,
         delivery_count: int = 0,
+        replay_of: object = None,
     ) -> MessageTrace:
         """Note a delivery. Takes what the headers hold and never raises: a malformed context is no context.
 
         Args:
             received_ns: when it arrived, as of `time.time_ns`.
             events: how many events the message holds; each is settled by itself.
+            replay_of: the traceparent of an earlier processing of the same message; it is linked to.
         """
         parent = parse_traceparent(traceparent, tracestate) if traceparent is not None else None
         attributes: dict[str, Value] = {semconv.BODY_SIZE: body_size}
@@ -91,7 +93,10 @@ class Tracing:
             attributes[semconv.MESSAGE_EVENTS] = events
         if delivery_count:
             attributes[semconv.DELIVERY_COUNT] = delivery_count
-        return self._message(semconv.process(queue), parent, received_ns, attributes, events)
+        message = self._message(semconv.process(queue), parent, received_ns, attributes, events)
+        if replay_of is not None and message.flags & SAMPLED and (first := parse_traceparent(replay_of)):
+            message.links = (Target(first.trace_id, first.span_id),)
+        return message
 
     def event(
         self,

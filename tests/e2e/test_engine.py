@@ -32,7 +32,7 @@ def note(trouble: str | None = None, **attributes: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _forget() -> None:
     troubled.attempts.clear()
-    troubled.broken = False
+    troubled.broken = troubled.fixed = False
 
 
 async def stored(database: asyncpg.Pool) -> int:

@@ -1,0 +1,96 @@
+"""From what a validator found to what a producer is told: the field, what is wrong, what would be right.
+
+Never the value that was sent: payloads have no place in headers and logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from schemas.errors import EventError, InvalidEvent, Undecodable, UnknownType
+
+_MAX_MESSAGE: Final = 400
+_MAX_NAME: Final = 100
+
+# The validator's own words would show a pattern, a character of the value, or a Python class.
+_WORDS: Final = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "uuid_parsing": "must be a UUID",
+    "uuid_type": "must be a UUID",
+    "timezone_aware": "must have a zone, as in 2026-01-31T12:00:00Z",
+    "datetime_type": "must be an RFC 3339 time with a zone, as in 2026-01-31T12:00:00Z",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "tuple_type": "must be an array",
+    "list_type": "must be an array",
+    "decimal_type": "must be a number, or a string that holds one",
+    "decimal_parsing": "must be a number, or a string that holds one",
+}
+_PLAIN: Final = ("", "identity", "utf-8", "utf8")
+_PATTERNS: Final = {
+    r"^[^\x00]*$": "must not contain the character U+0000",
+    r"^\d{4}-": "must be an RFC 3339 time with a zone, as in 2026-01-31T12:00:00Z",
+}
+
+
+def explain(error: ValidationError, types: Collection[str], prefix: str = "") -> EventError:
+    """The first thing that is wrong with an event.
+
+    Args:
+        types: the names of the types that are handled here.
+        prefix: path of what was validated, as in "data.".
+    """
+    details = error.errors(include_url=False, include_input=False)
+    first = details[0]
+    kind, context = first["type"], first.get("ctx", {})
+    location = [str(part) for part in first["loc"]]
+    if kind == "json_invalid":
+        return Undecodable(f"the body is not valid JSON: {str(context.get('error', ''))[:_MAX_NAME]}")
+    if kind == "union_tag_invalid" or (kind == "literal_error" and location == ["type"]):
+        return unknown_type(context.get("tag"), types)
+    if kind == "union_tag_not_found":
+        return InvalidEvent("is missing", field="type")
+    if location and location[0] in types:
+        del location[0]  # the union names the member that it chose
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    field = prefix + ".".join(location)
+    return InvalidEvent(f"{_words(kind, context, first['msg'])}{more}"[:_MAX_MESSAGE], field=field)
+
+
+def unknown_type(name: object, types: Collection[str]) -> UnknownType:
+    """No handler takes this type. A type is a name, not a payload: it is told, within bounds."""
+    shown = repr(str(name)[:_MAX_NAME]) if name is not None else "the type"
+    return UnknownType(f"{shown} is not handled here; known: {', '.join(sorted(types))}", field="type")
+
+
+def what_the_bytes_are(body: bytes, content_encoding: object) -> str:
+    """A guess at why a body is no JSON, as the end of a sentence; empty without one."""
+    if isinstance(content_encoding, str) and content_encoding.lower() not in (
+        "",
+        "identity",
+        "utf-8",
+        "utf8",
+    ):
+        return f" (content encoding {content_encoding[:20]!r} is not understood: send plain UTF-8)"
+    for start, what in (
+        (b"\x1f\x8b", "it is compressed: send it plain"),
+        (b"\xef\xbb\xbf", "it begins with a byte order mark: send it without"),
+        (b"\xff\xfe", "it is UTF-16: send UTF-8"),
+        (b"\xfe\xff", "it is UTF-16: send UTF-8"),
+    ):
+        if body.startswith(start):
+            return f" ({what})"
+    return ""
+
+
+def _words(kind: str, context: dict[str, Any], otherwise: str) -> str:
+    if kind == "string_pattern_mismatch":
+        pattern = str(context.get("pattern", ""))
+        return _PATTERNS.get(pattern, f"must match {pattern}")
+    if kind == "value_error":
+        return str(context.get("error", otherwise))
+    return _WORDS.get(kind, otherwise)
