@@ -192,7 +192,7 @@ def _acknowledger(channel: Any) -> Callable[[int], Awaitable[None]]:
 
 
 def _others(msg: IncomingMessage) -> dict[str, Any]:
-    """The properties of a message that nothing on the way of a healthy event looks at."""
+    """As `frames.others_of`."""
     found = {
         "content_encoding": msg.content_encoding,
         "correlation_id": msg.correlation_id,

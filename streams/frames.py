@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from pamqp.commands import Basic
 from pamqp.decode import METHODS
 from pamqp.header import ContentHeader
 
@@ -59,6 +60,8 @@ _APP_ID: Final = 0x0008
 _COMMON: Final = (
     _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _PRIORITY | _MESSAGE_ID | _TIMESTAMP | _TYPE | _APP_ID
 )
+
+_OTHERS: Final = ("content_encoding", "correlation_id", "reply_to", "priority", "expiration", "user_id")
 
 NO_HEADERS: Final[Mapping[str, Any]] = {}
 
@@ -170,10 +173,20 @@ def _timestamp(value: int) -> datetime | None:
         return None
 
 
-def _by_pamqp(payload: bytes) -> Properties:
+def others_of(payload: bytes) -> dict[str, Any]:
+    """The properties of a content header that have no field in `Properties`, by their AMQP names."""
+    found = _unmarshal(payload)
+    return {name: value for name in _OTHERS if (value := getattr(found, name)) is not None}
+
+
+def _unmarshal(payload: bytes) -> Basic.Properties:
     header = ContentHeader()
     header.unmarshal(payload)
-    found = header.properties
+    return header.properties
+
+
+def _by_pamqp(payload: bytes) -> Properties:
+    found = _unmarshal(payload)
     return Properties(
         found.content_type or "",
         found.headers or NO_HEADERS,

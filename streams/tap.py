@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -31,7 +32,7 @@ from yarl import URL
 from streams import frames
 from streams.acks import AckTracker
 from streams.delivery import Delivery
-from streams.frames import PREFIX, Deliver, Properties
+from streams.frames import PREFIX, Deliver
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ _HEARTBEAT_SECONDS: Final = 1.0
 class Channel:
     """One incarnation of a channel, from its opening to its end."""
 
-    __slots__ = ("_transport", "acks", "content", "deliver", "missing", "number", "parts")
+    __slots__ = ("_transport", "acks", "deliver", "header", "missing", "number", "parts")
 
     def __init__(self, number: int, transport: asyncio.WriteTransport) -> None:
         self.number = number
@@ -52,7 +53,7 @@ class Channel:
         self.acks = AckTracker(self._acknowledge)
         self.deliver: Deliver | None = None
         """A delivery whose content is still coming in."""
-        self.content: Properties | None = None
+        self.header = b""
         self.missing = 0
         """Bytes of its body that are."""
         self.parts: list[bytes] = []
@@ -126,7 +127,7 @@ class Tap(asyncio.StreamReaderProtocol):
         if channel is None or channel.deliver is None:
             return False
         if kind == frames.HEADER:
-            channel.content = frames.properties_of(data[at:end])
+            channel.header = data[at:end]
             channel.missing = frames.body_size_at(data, at)[0]
             if not channel.missing:
                 self._emit(channel, b"")
@@ -143,10 +144,10 @@ class Tap(asyncio.StreamReaderProtocol):
 
     def _emit(self, channel: Channel, body: bytes) -> None:
         """A delivery is complete."""
-        deliver, content = channel.deliver, channel.content
+        deliver, header = channel.deliver, channel.header
         assert deliver is not None
-        assert content is not None
-        channel.deliver = channel.content = None
+        channel.deliver = None
+        content = frames.properties_of(header)
         count = content.headers.get("x-delivery-count", 0)
         channel.acks.received(deliver.tag)
         delivery = Delivery(
@@ -163,6 +164,7 @@ class Tap(asyncio.StreamReaderProtocol):
             channel.acks,
             time.time_ns(),
             count if isinstance(count, int) else 0,
+            others=partial(frames.others_of, header),
         )
         try:
             self._consumers[deliver.consumer](delivery)
