@@ -48,29 +48,25 @@ def check_json(value: Any, info: ValidationInfo) -> Any:
 
 
 def _check_json(value: Any, deepest: int, depth: int) -> None:
-    match value:
-        case str():
-            if "\x00" in value:
+    # The hot path walks every value of every payload: by type, the commonest first; `match` costs twice that.
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ValueError("must not contain the character U+0000")
+    elif isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            raise ValueError("must not contain integers beyond 64 bits; send them as strings")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("must not contain NaN, infinity or numbers beyond 1.8e308")
+    elif isinstance(value, dict | list):
+        if depth >= deepest:
+            raise ValueError(f"must not nest deeper than {deepest} levels (STREAMS_MAX_JSON_DEPTH)")
+        if isinstance(value, dict):
+            if "\x00" in "".join(value):
                 raise ValueError("must not contain the character U+0000")
-        case int():
-            if not -(1 << 63) <= value < 1 << 63:
-                raise ValueError("must not contain integers beyond 64 bits; send them as strings")
-        case float():
-            if not math.isfinite(value):
-                raise ValueError("must not contain NaN, infinity or numbers beyond 1.8e308")
-        case dict():
-            if depth >= deepest:
-                raise ValueError(f"must not nest deeper than {deepest} levels (STREAMS_MAX_JSON_DEPTH)")
-            for key, item in value.items():
-                _check_json(key, deepest, depth + 1)
-                _check_json(item, deepest, depth + 1)
-        case list():
-            if depth >= deepest:
-                raise ValueError(f"must not nest deeper than {deepest} levels (STREAMS_MAX_JSON_DEPTH)")
-            for item in value:
-                _check_json(item, deepest, depth + 1)
-        case _:
-            pass  # true, false, null
+            value = value.values()
+        for item in value:
+            _check_json(item, deepest, depth + 1)
 
 
 def _has_utc(value: datetime) -> datetime:

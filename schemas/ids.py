@@ -36,6 +36,8 @@ def derive_id(created_at: datetime, old_id: str) -> UUID:
     return _uuid7(microseconds(created_at) // 1000, blake2b(old_id.encode(), digest_size=16).digest())
 
 
-def claim_key(source: str, event_id: str) -> UUID:
-    """What de-duplication remembers of an event: BLAKE2b-128 over source, NUL and id in UTF-8."""
-    return UUID(bytes=blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest())
+def claim_key(source: str, event_id: str) -> bytes:
+    """What de-duplication remembers of an event: BLAKE2b-128 over source, NUL and id in UTF-8.
+
+    Sixteen bytes, which sort as PostgreSQL sorts the uuid that they are stored as."""
+    return blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()

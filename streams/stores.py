@@ -13,6 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
+from asyncpg.pgproto import pgproto
+
 from schemas.contract import Batch, CacheWriter, Changes, Subscription, Trigger
 from schemas.envelope import Event
 from schemas.ids import claim_key, uuid7
@@ -95,13 +97,15 @@ class RedisStore:
 
 async def _claim(tx: Connection, events: Sequence[Event]) -> frozenset[int]:
     """The positions of events that were seen before, in an earlier batch or earlier in this one."""
-    first: dict[UUID, int] = {}
+    first: dict[bytes, int] = {}
     repeats = set()
     for position, event in enumerate(events):
         if first.setdefault(claim_key(event.source, event.id), position) != position:
             repeats.add(position)
-    fresh = {row["key"] for row in await tx.fetch(CLAIM, sorted(first))}
-    repeats.update(position for key, position in first.items() if key not in fresh)
+    # asyncpg's own UUID: made and compared in C, at a fifth of the cost of uuid.UUID.
+    fresh = {row[0].bytes for row in await tx.fetch(CLAIM, [pgproto.UUID(key) for key in sorted(first)])}
+    if len(fresh) < len(first):
+        repeats.update(position for key, position in first.items() if key not in fresh)
     return frozenset(repeats)
 
 
