@@ -23,6 +23,7 @@ from tests.e2e import troubled
 from tests.support import EXAMPLES, depth, event, eventually, publish, running, settings_for, take_all
 
 NOTES = "tests.e2e.troubled,handlers.invalidations"
+EITHER_WAY = pytest.mark.parametrize("tap", [True, False], ids=["tap", "aio-pika"])
 
 
 def note(trouble: str | None = None, **attributes: Any) -> dict[str, Any]:
@@ -62,8 +63,11 @@ async def test_a_family_outside_the_repository_needs_three_files(
     assert tuple(row) == (customer, Decimal("20.50"))
 
 
-async def test_all_three_cloudevents_modes_arrive(servers: Servers, database: asyncpg.Pool) -> None:
-    async with running(settings_for(servers, handlers=NOTES)):
+@EITHER_WAY
+async def test_all_three_cloudevents_modes_arrive(
+    servers: Servers, database: asyncpg.Pool, tap: bool
+) -> None:
+    async with running(settings_for(servers, handlers=NOTES, tap=tap)):
         await publish(servers.amqp, "notes", [note()])
         await publish(servers.amqp, "notes", [[note() for _ in range(700)]], content_type=BATCH)
         await publish(
@@ -101,8 +105,11 @@ async def test_a_poison_event_costs_only_itself(
     assert "NUL" not in str(letter.headers)
 
 
-async def test_bad_messages_are_quarantined_as_received(servers: Servers, database: asyncpg.Pool) -> None:
-    async with running(settings_for(servers, handlers=NOTES), Store.POSTGRES):
+@EITHER_WAY
+async def test_bad_messages_are_quarantined_as_received(
+    servers: Servers, database: asyncpg.Pool, tap: bool
+) -> None:
+    async with running(settings_for(servers, handlers=NOTES, tap=tap), Store.POSTGRES):
         bodies = [b"\xff\xfe", note(type="note.burnt"), note(time="1990-01-01T00:00:00Z"), note()]
         await publish(servers.amqp, "notes", bodies, headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
         await eventually(lambda: _is(depth(servers.amqp, "quarantine"), 3), "three are quarantined")
@@ -130,9 +137,12 @@ async def test_a_handler_that_fails_on_everything_pauses_the_stream(
         await eventually(lambda: _is(stored(database), 200 - refused), "the rest is stored")
 
 
-async def test_a_redelivered_event_has_no_second_effect(servers: Servers, database: asyncpg.Pool) -> None:
+@EITHER_WAY
+async def test_a_redelivered_event_has_no_second_effect(
+    servers: Servers, database: asyncpg.Pool, tap: bool
+) -> None:
     events = [note() for _ in range(50)]
-    async with running(settings_for(servers, handlers=NOTES), Store.POSTGRES):
+    async with running(settings_for(servers, handlers=NOTES, tap=tap), Store.POSTGRES):
         await publish(servers.amqp, "notes", events + events)
         await publish(servers.amqp, "notes", [events], content_type=BATCH)
         await eventually(lambda: _is(depth(servers.amqp, "troubled.record_notes"), 0), "the queue is empty")
@@ -197,11 +207,12 @@ async def test_a_retention_that_storage_does_not_keep_is_refused(servers: Server
         await service.run(asyncio.Event())
 
 
+@EITHER_WAY
 @pytest.mark.parametrize("poison", ["timestamp", "type", "header"])
 async def test_a_property_that_no_library_can_read_costs_only_its_message(
-    servers: Servers, database: asyncpg.Pool, poison: str
+    servers: Servers, database: asyncpg.Pool, poison: str, tap: bool
 ) -> None:
-    async with running(settings_for(servers, handlers=NOTES), Store.POSTGRES) as (worker,):
+    async with running(settings_for(servers, handlers=NOTES, tap=tap), Store.POSTGRES) as (worker,):
         await _publish_raw(servers.amqp, poison)
         await publish(servers.amqp, "notes", [note() for _ in range(20)])
         await eventually(lambda: _is(stored(database), 20), "the neighbours are stored")

@@ -35,15 +35,23 @@ def notes(count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["stop", "kill"])
-@pytest.mark.parametrize("server", ["rabbitmq", "postgres", "redis"])
+@pytest.mark.parametrize(
+    ("server", "tap"), [("rabbitmq", True), ("rabbitmq", False), ("postgres", True), ("redis", True)]
+)
 async def test_a_server_that_goes_away_costs_only_time(
     own: tuple[LocalStack, StackUrls],
     server: Literal["rabbitmq", "postgres", "redis"],
     how: Literal["stop", "kill"],
+    tap: bool,
 ) -> None:
     stack, urls = own
     settings = Settings.load(
-        amqp_url=urls.amqp, database_url=urls.database, redis_url=urls.redis, handlers=HANDLERS, batch_size=50
+        amqp_url=urls.amqp,
+        database_url=urls.database,
+        redis_url=urls.redis,
+        handlers=HANDLERS,
+        batch_size=50,
+        tap=tap,
     )
     await migrate(urls.database, settings.migration_sources)
     before = await stored(urls)
