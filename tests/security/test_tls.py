@@ -17,6 +17,7 @@ from streams.cache import connect_redis
 from streams.database import Database
 from streams.edge import Broker
 from streams.migrations import pending
+from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.refusal import reason
 from streams.settings import Settings
@@ -38,6 +39,12 @@ async def _subscriber(settings: Settings, *, tap: bool = True) -> None:
     broker = Broker(settings.amqp_url.get_secret_value(), "test", tap=tap)
     await broker.connect()
     await broker.stop()
+
+
+async def _producer(settings: Settings) -> None:
+    assert settings.amqp_url is not None
+    async with Producer(settings.amqp_url.get_secret_value(), source="test", wait=1, close_wait=1):
+        pass
 
 
 async def _pool(settings: Settings) -> None:
@@ -64,6 +71,7 @@ CLIENTS: dict[str, tuple[str, Connect]] = {
     "publisher": ("amqp", _publisher),
     "tapped subscriber": ("amqp", _subscriber),
     "plain subscriber": ("amqp", partial(_subscriber, tap=False)),
+    "producer": ("amqp", _producer),
     "pool": ("postgresql", _pool),
     "migrations": ("postgresql", _migrations),
     "redis": ("redis", _redis),
