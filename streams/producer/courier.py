@@ -105,7 +105,7 @@ class Courier:
             await asyncio.wait_for(connected, self._wait)
         except _WILL_NOT_PASS as error:
             await self.stop(0)
-            raise BrokerRefused(f"{self._address}: {error}") from None
+            raise BrokerRefused(f"{self._address}: {_said(error)}") from None
         except TimeoutError:
             state = self.state
             await self.stop(0)

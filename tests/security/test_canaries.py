@@ -108,7 +108,7 @@ def _wrong(secured: Secured) -> dict[str, dict[str, str]]:
     }
 
 
-COMMANDS = (["migrate"], ["partitions", "plan"], ["scores"], ["topology", "check"], ["topology", "apply"])
+COMMANDS = (["migrate"], ["partitions", "plan"], ["scores"], ["topology", "check"], ["dlq", "list"])
 
 
 # aiormq leaves the socket of a login that was refused to the end of the process, which here is none.
