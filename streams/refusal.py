@@ -20,7 +20,7 @@ _OTHER_NAME: Final = (
 )
 _UNKNOWN: Final = (
     "the server's certificate is signed by nobody we trust: set STREAMS_TLS_CA_FILE to the certificate "
-    "of its authority"
+    "of its authority, or name that file in the URL"
 )
 _PLAINTEXT: Final = (
     "the server does not speak TLS on this port: name its TLS port, or switch TLS on there "

@@ -205,6 +205,12 @@ class Settings(BaseSettings):
         """All three URLs are given: nothing is to be started."""
         return bool(self.amqp_url and self.database_url and self.redis_url)
 
+    @property
+    def server_urls(self) -> dict[str, str]:
+        """The URLs that are given, by their variables: for the environment of child processes."""
+        urls = {"AMQP_URL": self.amqp_url, "DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+        return {name: url.get_secret_value() for name, url in urls.items() if url is not None}
+
     def batch_policy(self, asked: BatchPolicy) -> BatchPolicy:
         """A handler's policy with the operator's overrides.
 

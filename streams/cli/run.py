@@ -44,17 +44,11 @@ def run() -> None:
     settings = Settings.load()
     configure_logging(settings.log_level, json=settings.log_json)
     with contextlib.ExitStack() as stack:
-        environment = dict(os.environ)
+        environment = {**os.environ, **settings.server_urls}
         if not settings.has_servers:
             print("Starting private PostgreSQL, Redis and RabbitMQ ...", flush=True)
             urls = stack.enter_context(LocalStack("run"))
-            environment |= {
-                "AMQP_URL": settings.amqp_url.get_secret_value() if settings.amqp_url else urls.amqp,
-                "DATABASE_URL": settings.database_url.get_secret_value()
-                if settings.database_url
-                else urls.database,
-                "REDIS_URL": settings.redis_url.get_secret_value() if settings.redis_url else urls.redis,
-            }
+            environment |= urls.environment() | settings.server_urls
             environment.setdefault("STREAMS_API_OPEN", "1")  # nobody but this machine reaches it
         status = asyncio.run(_supervise(environment, settings))
     raise SystemExit(status)

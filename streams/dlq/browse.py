@@ -24,6 +24,7 @@ from streams.amqp import tolerate_any_property
 from streams.dlq.letter import Letter, read
 from streams.dlq.select import Selection
 from streams.publisher import named
+from streams.refusal import reason
 from streams.topology import QUARANTINE
 
 _FIRST_WINDOW: Final = 100
@@ -210,7 +211,7 @@ async def connected(url: str) -> AsyncIterator[AbstractConnection]:
     try:
         connection = await aio_pika.connect(named(url, "streams-dlq"), timeout=10)
     except (AMQPError, OSError, TimeoutError) as error:
-        raise Unavailable(f"RabbitMQ cannot be reached: {type(error).__name__}") from error
+        raise Unavailable(f"RabbitMQ cannot be reached: {reason(error)}") from error
     try:
         async with connection:
             yield connection

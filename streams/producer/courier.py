@@ -28,6 +28,7 @@ from streams.producer.errors import BrokerRefused, NotConfirmed, ProducerClosed,
 from streams.producer.message import Message
 from streams.producer.stats import Counters
 from streams.producer.wire import LoginRefused, Wire
+from streams.refusal import explain
 
 log = logging.getLogger("streams.producer")
 
@@ -104,7 +105,7 @@ class Courier:
             await asyncio.wait_for(connected, self._wait)
         except _WILL_NOT_PASS as error:
             await self.stop(0)
-            raise BrokerRefused(f"{self._address}: {error}") from None
+            raise BrokerRefused(f"{self._address}: {_said(error)}") from None
         except TimeoutError:
             state = self.state
             await self.stop(0)
@@ -326,4 +327,4 @@ def _events(message: Message) -> list[Event]:
 def _said(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
-    return str(error) or type(error).__name__
+    return explain(error) or str(error) or type(error).__name__

@@ -5,6 +5,7 @@ Everything that must not be repeated begins with `canary`: payloads, event ids, 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -17,8 +18,10 @@ from uuid import uuid4
 
 import aio_pika
 import httpx
+from typer.testing import CliRunner
 
 from schemas.ids import uuid7
+from streams import cli
 from streams.cache import connect_redis
 from streams.database import connect
 from streams.decode import STRUCTURED
@@ -27,7 +30,7 @@ from streams.processes import ProcessGroup
 from tests.api_support import add_session
 from tests.receivers import Receiver, http_receiver
 from tests.security.secured import Secured
-from tests.support import event, eventually
+from tests.support import depth, event, eventually
 
 PROCESSES: Final = ("worker", "updater", "api")
 LETTERS: Final = 6
@@ -47,6 +50,7 @@ class Evidence:
     """(reason, body)."""
     history: int = 0
     unauthorized: int = 0
+    dlq: list[str] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
     """What Redis has refused to one of our processes."""
 
@@ -186,6 +190,32 @@ async def _bad(secured: Secured, client: httpx.AsyncClient, worker: str, seen: E
             return len(seen.letters) >= LETTERS
 
         await eventually(all_there, f"{LETTERS} dead letters", 40)
+    seen.dlq = await _operate(secured, url.get_secret_value())
+
+
+async def _operate(secured: Secured, url: str) -> list[str]:
+    """What `streams dlq` says to an operator about one more dead letter."""
+
+    async def dlq(*arguments: str) -> str:
+        runner = CliRunner()
+        result = await asyncio.to_thread(runner.invoke, cli.app, ["dlq", *arguments], env={"AMQP_URL": url})
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+        return result.output
+
+    async def there() -> bool:
+        return await depth(url, "quarantine") == 1
+
+    wrong = {"task_id": canary("task"), "kind": "k"}
+    await publish(secured, "tasks", [event("task.created", wrong)])
+    await eventually(there, "one more dead letter")
+    said = [await dlq("list", "--json"), await dlq("replay", "--all")]
+    await eventually(there, "the replayed event is refused again")
+    return [
+        *said,
+        await dlq("list", "--json"),
+        await dlq("drop", "--all", "--yes"),
+        await dlq("list", "--json"),
+    ]
 
 
 async def publish(secured: Secured, exchange: str, bodies: Sequence[Any], user: str = "producer") -> None:

@@ -41,7 +41,7 @@ def test_logs_of_our_processes(evidence: Evidence, process: str) -> None:
     assert '"level":"info"' in log
     assert found_in(log) == []
     if process == "worker":
-        assert log.count("quarantined") == len(evidence.letters), "what was refused is told"
+        assert log.count("quarantined") >= len(evidence.letters), "what was refused is told"
 
 
 def test_logs_of_the_servers(evidence: Evidence, secured: Secured) -> None:
@@ -108,7 +108,7 @@ def _wrong(secured: Secured) -> dict[str, dict[str, str]]:
     }
 
 
-COMMANDS = (["migrate"], ["partitions", "plan"], ["scores"], ["topology", "check"], ["topology", "apply"])
+COMMANDS = (["migrate"], ["partitions", "plan"], ["scores"], ["topology", "check"], ["dlq", "list"])
 
 
 # aiormq leaves the socket of a login that was refused to the end of the process, which here is none.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import aio_pika
 import asyncpg
-import httpx
 import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
@@ -20,9 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from handlers.recount import recompute
 from schemas.errors import Unavailable
-from streams import partitions
 from streams.cache import connect_redis
 from streams.database import connect
 from streams.declare import declare, declare_or_find
@@ -151,18 +147,6 @@ async def test_a_user_of_the_broker_may_not(secured: Secured, user: str) -> None
                 await act(channel)
 
 
-async def test_a_monitor_sees_queues_and_no_messages(secured: Secured) -> None:
-    base = secured.stack.urls.management.rpartition("@")[2]
-    async with httpx.AsyncClient(
-        base_url=f"http://{base}", auth=("streams-monitor", secured.password), timeout=30
-    ) as management:
-        queues = (await management.get("/api/queues/%2F")).json()
-        assert "tasks.record_tasks" in {queue["name"] for queue in queues}
-        body = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
-        refused = await management.post("/api/queues/%2F/quarantine/get", json=body)
-        assert refused.status_code in (400, 401, 403)
-
-
 async def test_a_process_without_the_right_to_declare_says_what_is_missing(secured: Secured) -> None:
     topology = Topology.of(load_subscriptions((*HANDLERS, "tests.e2e.troubled")))
     with pytest.raises(Unavailable, match=r"exchange notes is missing .* `streams topology apply`"):
@@ -287,19 +271,3 @@ async def test_a_login_of_the_database_may_not(secured: Secured, role: str) -> N
                 await connection.execute(statement)
     finally:
         await connection.close()
-
-
-async def test_operators_commands_work_under_the_logins_in_the_documentation(
-    secured: Secured,
-) -> None:
-    deployer = secured.settings(database_url=secured.database("streams_deployer")).database_url
-    worker = secured.settings(database_url=secured.database("streams_worker")).database_url
-    assert deployer is not None
-    assert worker is not None
-    connection = await connect(deployer.get_secret_value())
-    assert (await partitions.apply(connection)).left == []
-    await connection.close()
-    connection = await connect(worker.get_secret_value())
-    async with connection.transaction():
-        await recompute(connection, date.min, repair=True)
-    await connection.close()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import trustme
-from faststream.rabbit import RabbitBroker
 
 from schemas.errors import ConfigurationError
 from streams.cache import connect_redis
 from streams.database import Database
+from streams.edge import Broker
 from streams.migrations import pending
+from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.refusal import reason
 from streams.settings import Settings
@@ -32,11 +34,17 @@ async def _publisher(settings: Settings) -> None:
     await publisher.close()
 
 
-async def _subscriber(settings: Settings) -> None:
+async def _subscriber(settings: Settings, *, tap: bool = True) -> None:
     assert settings.amqp_url is not None
-    broker = RabbitBroker(settings.amqp_url.get_secret_value(), logger=None, specification_url="amqp://x")
+    broker = Broker(settings.amqp_url.get_secret_value(), "test", tap=tap)
     await broker.connect()
     await broker.stop()
+
+
+async def _producer(settings: Settings) -> None:
+    assert settings.amqp_url is not None
+    async with Producer(settings.amqp_url.get_secret_value(), source="test", wait=1, close_wait=1):
+        pass
 
 
 async def _pool(settings: Settings) -> None:
@@ -61,7 +69,9 @@ async def _redis(settings: Settings) -> None:
 
 CLIENTS: dict[str, tuple[str, Connect]] = {
     "publisher": ("amqp", _publisher),
-    "subscriber": ("amqp", _subscriber),
+    "tapped subscriber": ("amqp", _subscriber),
+    "plain subscriber": ("amqp", partial(_subscriber, tap=False)),
+    "producer": ("amqp", _producer),
     "pool": ("postgresql", _pool),
     "migrations": ("postgresql", _migrations),
     "redis": ("redis", _redis),
