@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -128,5 +129,10 @@ class Publisher:
             await target.publish(message, routing_key, mandatory=mandatory, timeout=self._timeout)
         except aio_pika.exceptions.DeliveryError as error:
             raise PublishFailed(f"no queue took {message.type} on exchange {exchange!r}") from error
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: aiormq does this to all who wait when it gives a silent connection up.
+            raise PublishFailed(f"connection given up while publishing to {exchange!r}") from error
         except (aio_pika.exceptions.AMQPError, OSError, TimeoutError, RuntimeError) as error:
             raise PublishFailed(f"{type(error).__name__} while publishing to {exchange!r}") from error

@@ -186,6 +186,12 @@ class Fleet:
         await asyncio.gather(*(member.stop() for member in stopping))
         self.members = [m for m in self.members if m not in stopping]
 
+    def ask_for_stacks(self) -> None:
+        """Everybody writes into the log where each of its tasks stands."""
+        for member in self.members:
+            if not member.ended.is_set():
+                os.kill(member.pid, signal.SIGUSR2)
+
     async def kill_all(self) -> None:
         """The end of a trial, however it went."""
         self._stopped.update(("worker", "updater", "api"))

@@ -7,6 +7,7 @@ the end of input every child is killed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
@@ -45,6 +46,7 @@ def _be(order: dict[str, Any]) -> None:
             os.dup2(log.fileno(), 2)
         os.environ.clear()
         os.environ.update(order["env"])
+        signal.signal(signal.SIGUSR2, _show_tasks)
         if order["crash"] is not None:
             crash_at(*order["crash"])
         settings = Settings.load()
@@ -60,6 +62,12 @@ def _be(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _show_tasks(*_: object) -> None:
+    """For the log of a process that does not come to rest."""
+    for task in asyncio.all_tasks(asyncio.get_event_loop()):
+        task.print_stack()
 
 
 def _tell(line: dict[str, int]) -> None:

@@ -23,7 +23,7 @@ from streams.settings import Settings
 from streams.stack import LocalStack, StackUrls
 from streams.topology import Topology
 
-_DATABASES = 15  # Redis's: 0 .. 14 for trials; the last is where nothing is ever cached
+_PAIRS = 8  # of Redis databases: one that a trial uses, and one where nothing is cached for it
 _TEMPLATE = "fault_template"
 
 
@@ -72,8 +72,8 @@ class Place:
             corner = Corner(
                 _with_path(self.urls.amqp, name),
                 _with_path(self.urls.database, name),
-                _with_path(self.urls.redis, str(number % _DATABASES)),
-                _with_path(self.urls.redis, str(_DATABASES)),
+                _with_path(self.urls.redis, str(2 * (number % _PAIRS))),
+                _with_path(self.urls.redis, str(2 * (number % _PAIRS) + 1)),
                 self.urls.management,
                 name,
             )

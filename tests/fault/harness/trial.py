@@ -25,7 +25,7 @@ from tests.fault.harness.readers import Readers
 from tests.fault.harness.rest import Rest
 from tests.fault.proxy import Proxy
 
-REST_SECONDS: Final = 240.0
+REST_SECONDS: Final = 90.0
 DECISIONS: Final = "fault.decisions"
 SERVERS: Final = {"rabbitmq": "amqp", "postgres": "database", "redis": "redis"}
 
@@ -134,9 +134,15 @@ class Trial:
 
     async def settle(self) -> None:
         """Wait until all is at rest; a timeout is noted and not raised, so that the counters show it."""
-        awaited = await self.rest.wait(*self.wanted, REST_SECONDS)
+        seconds = 5.0 if self.row.problems else REST_SECONDS  # waited for in vain before
+        awaited = await self.rest.wait(*self.wanted, seconds)
         if awaited:
-            self.row.problems.append(f"not at rest after {REST_SECONDS:.0f} s: {awaited}")
+            self.row.problems.append(f"not at rest after {seconds:.0f} s: {awaited}")
+            self.fleet.ask_for_stacks()
+            for role in ("worker", "updater"):
+                self.row.problems += [
+                    f"{role}: {body}"[:300] for body in await self._asked(role, "/readyz", 503)
+                ]
 
 
 @asynccontextmanager

@@ -97,6 +97,15 @@ def _links(server: str) -> Callable[[Stage], Awaitable[None]]:
     return links
 
 
+def _alone(server: str, fault: str) -> Callable[[Stage], Awaitable[None]]:
+    return lambda stage: _cell(stage, server, fault)
+
+
+SERVERS: Final = ("rabbitmq", "postgres", "redis")
 SCENARIOS: Final[dict[str, Callable[[Stage], Awaitable[None]]]] = {
-    f"link-{server}": _links(server) for server in ("rabbitmq", "postgres", "redis")
+    f"link-{server}": _links(server) for server in SERVERS
 }
+CELLS: Final[dict[str, Callable[[Stage], Awaitable[None]]]] = {
+    f"link-{server}-{fault}": _alone(server, fault) for server in SERVERS for fault in FAULTS
+}
+"""One fault of one server, for a closer look; part of no whole run."""
