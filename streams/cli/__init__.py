@@ -7,7 +7,9 @@ import sys
 import typer
 
 from schemas.errors import StreamsError
-from streams.cli import bench, demo, dlq, migrate, partitions, run, scores, stack, topology, verify
+from streams.cli import (
+    bench, demo, dlq, migrate, partitions, publish, run, scores, stack, tail, topology, verify,
+)  # fmt: skip
 from streams.stack import StackError
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app.command("run")(run.run)
 app.command("worker")(run.worker)
 app.command("updater")(run.updater)
 app.command("api")(run.api)
+app.command("publish")(publish.publish)
+app.command("tail")(tail.tail)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("scores")(scores.scores)
