@@ -21,6 +21,9 @@ Payload = Annotated[int, typer.Option(min=0, max=50_000, help="Bytes in a task's
 Exporting = Annotated[Export, typer.Option(help="What becomes of spans.")]
 Protocol = Annotated[str | None, typer.Option(help="OTEL_EXPORTER_OTLP_PROTOCOL of the service.")]
 Seed = Annotated[int, typer.Option(help="The same seed, the same events.")]
+Baselines = Annotated[
+    bool, typer.Option(help="Measure a plain FastStream handler, COPY and a bare consumer beside it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, progress on stderr.")]
 
 
@@ -33,13 +36,14 @@ def drain(
     export: Exporting = Export.OTLP,
     protocol: Protocol = None,
     seed: Seed = 1,
+    baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Fill the queues with single events, then measure how fast they are stored."""
     from streams.bench.command import run_drain
 
     options = Options(events, 0, workers, payload_bytes, export, protocol, seed)
-    raise typer.Exit(run_drain("drain", options, repeat, as_json=json))
+    raise typer.Exit(run_drain("drain", options, repeat, compare=baselines, as_json=json))
 
 
 @app.command()
@@ -52,10 +56,11 @@ def batch(
     export: Exporting = Export.OTLP,
     protocol: Protocol = None,
     seed: Seed = 1,
+    baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Like drain, with CloudEvents arrays: one message, many events, one span per message."""
     from streams.bench.command import run_drain
 
     options = Options(events, size, workers, payload_bytes, export, protocol, seed)
-    raise typer.Exit(run_drain("batch", options, repeat, as_json=json))
+    raise typer.Exit(run_drain("batch", options, repeat, compare=baselines, as_json=json))
