@@ -64,10 +64,7 @@ async def plain(place: Place, options: Options) -> Finding:
         start = watch(roots, mine)
         await _until_stored(place, processes, stored, options.events)
         end = watch(roots, mine)
-        await processes.stop("plain")
-        while await place.waiting(*place.invalidations):
-            await asyncio.sleep(_POLL)
-        await processes.stop("updater")
+        await processes.stop("plain", "updater")
     commits = await stored.commits()
     seconds = commits[-1].at - start.begun
     checks = await stored.checks(backlog.story.told, backlog.since)
@@ -80,7 +77,8 @@ async def plain(place: Place, options: Options) -> Finding:
 
 async def _until_stored(place: Place, processes: Processes, stored: Stored, events: int) -> None:
     last, changed = 0, time.monotonic()
-    while (count := await stored.count()) < events or await place.waiting(*place.queues):
+    queues = (*place.queues, *place.invalidations)
+    while (count := await stored.count()) < events or await place.waiting(*queues):
         processes.group.check()
         if count != last:
             last, changed = count, time.monotonic()
