@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from streams.bench.finding import Findings
 from streams.bench.results import Result, Run, figures_of
 from streams.bench.spread import Spread
 
@@ -36,6 +37,25 @@ def _figures(result: Result) -> Table:
         spread = Spread.of([figures_of(run).get(name, 0.0) for run in result.runs])
         table.add_row(_words(name), *(f"{value:,.1f}" for value in (spread.median, spread.low, spread.high)))
     return table
+
+
+def show_findings(console: Console, findings: Findings) -> None:
+    """Print figures and checks."""
+    asked = ", ".join(f"{name} {value}" for name, value in findings.options.items() if value is not None)
+    console.print(f"[bold]{findings.kind}[/bold]  {asked}", highlight=False)
+    table = Table(
+        "", "median", "lowest", "highest", title=f"{len(findings.runs)} run(s)", title_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, spread in findings.summary.items():
+        table.add_row(name, *(f"{spread[which]:,.2f}" for which in ("median", "low", "high")))
+    console.print(table)
+    failed = [what for run in findings.runs for what, holds in run.checks.items() if not holds]
+    for what in failed:
+        console.print(f"[red]✗ not so: {what}[/red]", highlight=False)
+    if not failed:
+        console.print(f"[green]✓[/green] {'; '.join(findings.runs[-1].checks)}", highlight=False)
 
 
 _BASELINES = {
