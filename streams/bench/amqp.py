@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Self
@@ -124,6 +124,21 @@ class Producer:
                 waiting, size = [], 0
                 self._take_confirms(self._window)
         self.socket.sendall(b"".join(waiting))
+        self._take_confirms(0)
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send now, and read what confirms have come; waits only when the window is full.
+
+        Raises:
+            BrokerRefused: a message was returned or refused.
+        """
+        data = [encode(message, self.frame_max) for message in messages]
+        self.sent += len(data)
+        self.socket.sendall(b"".join(data))
+        self._take_confirms(self._window)
+
+    def flush(self) -> None:
+        """Wait until all is confirmed."""
         self._take_confirms(0)
 
     def _take_confirms(self, left: int) -> None:

@@ -4,43 +4,115 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import orjson
 import uvloop
 from rich.console import Console
 
+from streams.bench import baselines
 from streams.bench.drain import drain
+from streams.bench.finding import Finding, Findings
+from streams.bench.openloop import Load
+from streams.bench.openloop import run as run_load
 from streams.bench.options import Options
-from streams.bench.place import place
-from streams.bench.report import show
+from streams.bench.place import Place, place
+from streams.bench.report import show, show_findings
 from streams.bench.results import Result
 from streams.settings import Settings
 from streams.telemetry import configure_logging
 
+T = TypeVar("T")
 
-def run_drain(kind: str, options: Options, repeat: int, *, as_json: bool) -> int:
+
+def run_drain(kind: str, options: Options, repeat: int, *, compare: bool, as_json: bool) -> int:
     """Measure, report; returns the exit status: 0, or 1 if something was not stored as it should be.
 
     Raises:
         StreamsError, StackError: it could not be measured.
     """
-    configure_logging("WARNING", json=False)
-    console = Console(stderr=as_json)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        result = runner.run(_drains(kind, options, repeat, console))
+    console = _console(as_json)
+    result = _run(_drains(kind, options, repeat, compare, console))
     if as_json:
-        sys.stdout.write(orjson.dumps(result.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+        _write(result)
     else:
         show(console, result)
     return 0 if result.ok else 1
 
 
-async def _drains(kind: str, options: Options, repeat: int, console: Console) -> Result:
-    result = Result(kind, options.as_json())
+def run_loads(kind: str, loads: Mapping[str, Load], repeat: int, *, as_json: bool) -> int:
+    """Measure open loops, one after another; several are told apart by a prefix of their figures."""
+    console = _console(as_json)
+    findings = _run(_loads(kind, loads, repeat, console))
+    if as_json:
+        _write(findings)
+    else:
+        show_findings(console, findings)
+    return 0 if findings.ok else 1
+
+
+async def _drains(kind: str, options: Options, repeat: int, compare: bool, console: Console) -> Result:
     console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
     async with place(Settings.load()) as where:
-        for number in range(repeat):
-            run = await drain(where, options)
-            result.runs.append(run)
-            console.print(f"run {number + 1}: {run.events_per_second:,.0f} events/s", highlight=False)
+        return await measure_drain(where, kind, options, repeat, compare, console)
+
+
+async def measure_drain(
+    where: Place, kind: str, options: Options, repeat: int, compare: bool, console: Console
+) -> Result:
+    """Drains on servers that are there; their baselines, too, if these are to be compared."""
+    result = Result(kind, options.as_json())
+    for number in range(repeat):
+        run = await drain(where, options)
+        result.runs.append(run)
+        console.print(f"{kind} {number + 1}: {run.events_per_second:,.0f} events/s", highlight=False)
+    if compare:
+        console.print("baselines: COPY, a bare consumer, a plain FastStream handler", highlight=False)
+        result.baselines = await baselines.all_of(where, options)
     return result
+
+
+async def _loads(kind: str, loads: Mapping[str, Load], repeat: int, console: Console) -> Findings:
+    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
+    async with place(Settings.load()) as where:
+        return await measure_loads(where, kind, loads, repeat, console)
+
+
+async def measure_loads(
+    where: Place, kind: str, loads: Mapping[str, Load], repeat: int, console: Console
+) -> Findings:
+    """Open loops on servers that are there."""
+    findings = Findings(kind, {name: load.as_json() for name, load in loads.items()})
+    if len(loads) == 1:
+        findings.options = next(iter(loads.values())).as_json()
+    for number in range(repeat):
+        parts = {}
+        for name, load in loads.items():
+            console.print(f"{kind} {number + 1}: {name}, {load.seconds:g} s", highlight=False)
+            parts[name] = await run_load(where, load)
+        findings.runs.append(next(iter(parts.values())) if len(parts) == 1 else _joined(parts))
+    return findings
+
+
+def _joined(parts: Mapping[str, Finding]) -> Finding:
+    joined = Finding({})
+    for name, part in parts.items():
+        joined.figures |= {f"{name}: {figure}": value for figure, value in part.figures.items()}
+        joined.curves |= {f"{name}: {curve}": points for curve, points in part.curves.items()}
+        joined.checks |= {f"{name}: {check}": holds for check, holds in part.checks.items()}
+    return joined
+
+
+def _console(as_json: bool) -> Console:
+    configure_logging("WARNING", json=False)
+    return Console(stderr=as_json)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _write(result: Result | Findings) -> None:
+    sys.stdout.write(orjson.dumps(result.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")

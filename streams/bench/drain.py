@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -29,7 +29,7 @@ from streams.topology import QUARANTINE
 
 _POLL: Final = 0.2
 _FIRST_POLL: Final = 0.003
-_STALLED_SECONDS: Final = 60.0
+STALLED_SECONDS: Final = 60.0
 _POINTS: Final = 120
 
 
@@ -107,11 +107,13 @@ async def _measure(
     rows, wal = await stored.rows(), await stored.wal()
     for name in workers:
         processes.start("worker", name)
-    await _first_delivery(place, backlog, processes)
+    await first_delivery(place, backlog, processes)
     roots = place.pids | processes.roots
     mine = place.database.get_server_pid()
-    start = Watch(time.time(), proc.cpu_seconds(roots, mine), proc.machine())
-    memory = proc.Memory.of({name: roots[name] for name in (*workers, "updater", "rabbitmq")})
+    start = watch(roots, mine)
+    memory = proc.Memory.of(
+        {name: roots[name] for name in (*workers, "updater", "rabbitmq") if name in roots}
+    )
     with memory.sampling():
         await processes.ready(*workers)
         fresh_at = await _until_fresh(place, options, processes, workers)
@@ -140,7 +142,7 @@ async def _measure(
         seconds=seconds,
         fresh_seconds=fresh_at - start.begun,
         events_per_second=_rate(commits, start.begun, workers, processes),
-        cpu_us=_cpu_per_event(start, end, options.events),
+        cpu_us=cpu_per_event(start, end, options.events),
         machine=_shares(start.machine, end.machine),
         batches=_batches([samples[name] for name in workers]),
         memory={name: [round(size / 1e6, 1) for size in sizes] for name, sizes in memory.series.items()},
@@ -156,9 +158,14 @@ async def _measure(
     )
 
 
-async def _first_delivery(place: Place, backlog: Backlog, processes: Processes) -> None:
+def watch(roots: Mapping[str, int], mine: int) -> Watch:
+    """Read the clocks of these process trees, without our own session in PostgreSQL."""
+    return Watch(time.time(), proc.cpu_seconds(roots, mine), proc.machine())
+
+
+async def first_delivery(place: Place, backlog: Backlog, processes: Processes) -> None:
     """Return as soon as the broker has handed out a message."""
-    deadline = time.monotonic() + _STALLED_SECONDS
+    deadline = time.monotonic() + STALLED_SECONDS
     while await place.waiting(*place.queues) >= backlog.messages:
         processes.group.check()
         if time.monotonic() > deadline:
@@ -180,7 +187,7 @@ async def _until_fresh(place: Place, options: Options, processes: Processes, wor
                 return time.time()
         if settled - waiting != last:
             last, changed = settled - waiting, time.monotonic()
-        elif time.monotonic() > changed + _STALLED_SECONDS:
+        elif time.monotonic() > changed + STALLED_SECONDS:
             raise Stalled(
                 f"{settled:.0f} of {options.events} events after a minute of rest\n{processes.tails()}"
             )
@@ -217,7 +224,7 @@ def _rate(commits: list[Commit], begun: float, workers: list[str], processes: Pr
     return counted / (commits[-1].at - begun) if counted else 0.0
 
 
-def _cpu_per_event(start: Watch, end: Watch, events: int) -> dict[str, float]:
+def cpu_per_event(start: Watch, end: Watch, events: int) -> dict[str, float]:
     """Microseconds; several workers are summed up."""
     spent: dict[str, float] = {}
     for name, seconds in end.cpu.items():

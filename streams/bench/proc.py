@@ -99,9 +99,9 @@ class Memory:
     """Bytes by name, in step with `times`."""
 
     @classmethod
-    def of(cls, roots: Mapping[str, int]) -> Memory:
+    def of(cls, roots: Mapping[str, int], interval: float = 0.25) -> Memory:
         stats = everything()
-        return cls({name: tree(root, stats) for name, root in roots.items()})
+        return cls({name: tree(root, stats) for name, root in roots.items()}, interval)
 
     @contextmanager
     def sampling(self) -> Iterator[None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from streams.bench.results import Result, Run, Spread, figures_of
+from streams.bench.finding import Findings
+from streams.bench.results import Result, Run, figures_of
+from streams.bench.spread import Spread
 
 
 def show(console: Console, result: Result) -> None:
@@ -14,10 +16,13 @@ def show(console: Console, result: Result) -> None:
     asked = ", ".join(f"{name} {value}" for name, value in result.options.items() if value is not None)
     console.print(f"[bold]{result.kind}[/bold]  {asked}", highlight=False)
     console.print(_figures(result))
+    if result.baselines:
+        console.print(_baselines(result))
     console.print(_batches(last))
     _details(console, last)
-    for run in result.runs:
-        for what, holds in run.checks.items():
+    checked = [run.checks for run in result.runs] + [found.checks for found in result.baselines.values()]
+    for checks in checked:
+        for what, holds in checks.items():
             if not holds:
                 console.print(f"[red]✗ not so: {what}[/red]", highlight=False)
     if result.ok:
@@ -31,6 +36,42 @@ def _figures(result: Result) -> Table:
     for name in figures_of(result.runs[0]):
         spread = Spread.of([figures_of(run).get(name, 0.0) for run in result.runs])
         table.add_row(_words(name), *(f"{value:,.1f}" for value in (spread.median, spread.low, spread.high)))
+    return table
+
+
+def show_findings(console: Console, findings: Findings) -> None:
+    """Print figures and checks."""
+    asked = ", ".join(f"{name} {value}" for name, value in findings.options.items() if value is not None)
+    console.print(f"[bold]{findings.kind}[/bold]  {asked}", highlight=False)
+    table = Table(
+        "", "median", "lowest", "highest", title=f"{len(findings.runs)} run(s)", title_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, spread in findings.summary.items():
+        table.add_row(name, *(f"{spread[which]:,.2f}" for which in ("median", "low", "high")))
+    console.print(table)
+    failed = [what for run in findings.runs for what, holds in run.checks.items() if not holds]
+    for what in failed:
+        console.print(f"[red]✗ not so: {what}[/red]", highlight=False)
+    if not failed:
+        console.print(f"[green]✓[/green] {'; '.join(findings.runs[-1].checks)}", highlight=False)
+
+
+_BASELINES = {
+    "plain": "plain FastStream handler, one by one",
+    "ceiling": "COPY of the same rows, one connection",
+    "bare": "bare aiormq consumer, no work",
+}
+
+
+def _baselines(result: Result) -> Table:
+    table = Table("baseline", "events/s", "this is ×", title="in the same run", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, finding in result.baselines.items():
+        rate = finding.figures["events_per_second"]
+        table.add_row(_BASELINES[name], f"{rate:,.0f}", f"{result.ratios[name]:.2f}")
     return table
 
 

@@ -1,51 +1,14 @@
-"""What a measurement found, as plain data that goes to JSON and back."""
+"""What a drain found, as plain data that goes to JSON and back."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
-from statistics import median
-from typing import Any, Final
+from typing import Any
 
-SCHEMA: Final = 1
-_LIBRARIES: Final = ("aio-pika", "aiormq", "asyncpg", "faststream", "opentelemetry-sdk", "pydantic", "uvloop")
-
-
-def _environment() -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        "settings": {
-            key: value
-            for key, value in sorted(os.environ.items())
-            if key.startswith(("STREAMS_", "OTEL_BSP_"))
-        },
-    }
-
-
-def _commit() -> str:
-    """The checkout's commit, with a + if files differ from it; empty outside of a checkout."""
-    here = Path(__file__).parent
-    try:
-        head, changed = (
-            subprocess.run(
-                ["git", *words], cwd=here, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head + ("+" if changed else "")
+from streams.bench.environment import environment
+from streams.bench.finding import Finding
+from streams.bench.spread import SCHEMA, Spread
 
 
 @dataclass(slots=True)
@@ -104,11 +67,29 @@ class Result:
     kind: str
     options: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
-    environment: dict[str, Any] = field(default_factory=_environment)
+    baselines: dict[str, Finding] = field(default_factory=dict)
+    """plain, ceiling, bare: see streams.bench.baselines."""
+    environment: dict[str, Any] = field(default_factory=environment)
 
     @property
     def ok(self) -> bool:
-        return all(run.ok for run in self.runs)
+        return all(run.ok for run in self.runs) and all(found.ok for found in self.baselines.values())
+
+    @property
+    def summary(self) -> dict[str, dict[str, float]]:
+        return summary(self.runs)
+
+    @property
+    def events_per_second(self) -> float:
+        return self.summary["events_per_second"]["median"]
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The service's events per second to those of each baseline."""
+        return {
+            name: self.events_per_second / finding.figures["events_per_second"]
+            for name, finding in self.baselines.items()
+        }
 
     def as_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "kind": self.kind, "ok": self.ok, **self._parts()}
@@ -117,22 +98,11 @@ class Result:
         return {
             "options": self.options,
             "environment": self.environment,
-            "summary": summary(self.runs),
+            "summary": self.summary,
+            "baselines": {name: asdict(finding) for name, finding in self.baselines.items()},
+            "ratios": self.ratios,
             "runs": [asdict(run) for run in self.runs],
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A figure over several runs."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(median(values), min(values), max(values))
 
 
 def summary(runs: Sequence[Run]) -> dict[str, dict[str, float]]:

@@ -20,6 +20,8 @@ FROM (SELECT batch_id, min(xmin::text)::xid AS any_xmin, count(*) AS count FROM 
 ORDER BY at
 """
 
+_COUNT = "SELECT count(*) FROM event_history WHERE source LIKE 'urn:bench:' || $1 || ':%'"
+
 _IDENTITY = """
 SELECT count(*) AS events, count(DISTINCT (source, event_id)) AS distinct_events,
        bit_xor(('x0000' || right(event_id, 12))::bit(64)::bigint) AS ids
@@ -64,6 +66,11 @@ class Stored:
         """All batches in the order of their commits."""
         rows = await self._connection.fetch(_COMMITS, self._name)
         return [Commit(float(row["at"]), row["count"]) for row in rows]
+
+    async def count(self) -> int:
+        """Events in the history."""
+        count: int = await self._connection.fetchval(_COUNT, self._name)
+        return count
 
     async def wal(self) -> int:
         """Bytes of write-ahead log written so far."""

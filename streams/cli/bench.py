@@ -21,6 +21,9 @@ Payload = Annotated[int, typer.Option(min=0, max=50_000, help="Bytes in a task's
 Exporting = Annotated[Export, typer.Option(help="What becomes of spans.")]
 Protocol = Annotated[str | None, typer.Option(help="OTEL_EXPORTER_OTLP_PROTOCOL of the service.")]
 Seed = Annotated[int, typer.Option(help="The same seed, the same events.")]
+Baselines = Annotated[
+    bool, typer.Option(help="Measure a plain FastStream handler, COPY and a bare consumer beside it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, progress on stderr.")]
 
 
@@ -33,13 +36,14 @@ def drain(
     export: Exporting = Export.OTLP,
     protocol: Protocol = None,
     seed: Seed = 1,
+    baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Fill the queues with single events, then measure how fast they are stored."""
     from streams.bench.command import run_drain
 
     options = Options(events, 0, workers, payload_bytes, export, protocol, seed)
-    raise typer.Exit(run_drain("drain", options, repeat, as_json=json))
+    raise typer.Exit(run_drain("drain", options, repeat, compare=baselines, as_json=json))
 
 
 @app.command()
@@ -52,10 +56,83 @@ def batch(
     export: Exporting = Export.OTLP,
     protocol: Protocol = None,
     seed: Seed = 1,
+    baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Like drain, with CloudEvents arrays: one message, many events, one span per message."""
     from streams.bench.command import run_drain
 
     options = Options(events, size, workers, payload_bytes, export, protocol, seed)
-    raise typer.Exit(run_drain("batch", options, repeat, as_json=json))
+    raise typer.Exit(run_drain("batch", options, repeat, compare=baselines, as_json=json))
+
+
+Rate = Annotated[float, typer.Option(min=0.1, help="Per second.")]
+Seconds = Annotated[float, typer.Option(min=1, help="How long; a warm-up at its beginning is not counted.")]
+
+
+@app.command()
+def steady(rate: Rate = 2000, seconds: Seconds = 30, repeat: Repeat = 1, json: Json = False) -> None:
+    """Publish at a rate; how long until an event is committed, and until caches are fresh.
+
+    Latencies count from when an event was due: no stall hides.
+    """
+    from streams.bench import loads
+    from streams.bench.command import run_loads
+
+    raise typer.Exit(run_loads("steady", {"steady": loads.steady(rate, seconds)}, repeat, as_json=json))
+
+
+@app.command()
+def api(rate: Rate = 1000, seconds: Seconds = 20, repeat: Repeat = 1, json: Json = False) -> None:
+    """Read what is cached at a rate."""
+    from streams.bench import loads
+    from streams.bench.command import run_loads
+
+    raise typer.Exit(run_loads("api", {"api": loads.api(rate, seconds)}, repeat, as_json=json))
+
+
+@app.command()
+def mixed(
+    reads: Rate = 1000, writes: Rate = 500, seconds: Seconds = 30, repeat: Repeat = 1, json: Json = False
+) -> None:
+    """Read by Zipf's law while events are written: hits of the cache, latencies of both."""
+    from streams.bench import loads
+    from streams.bench.command import run_loads
+
+    load = loads.mixed(reads, writes, seconds)
+    raise typer.Exit(run_loads("mixed", {"mixed": load}, repeat, as_json=json))
+
+
+Users = Annotated[int | None, typer.Option(min=1, help="Each reads once a second; 4 events/s are written.")]
+Minutes = Annotated[float | None, typer.Option(min=0.1, help="How long in all.")]
+
+
+@app.command()
+def smoke(users: Users = None, minutes: Minutes = None, json: Json = False) -> None:
+    """The guide's smoke test: 2 users, 1 minute."""
+    _profile("smoke", users, minutes, json)
+
+
+@app.command()
+def load(users: Users = None, minutes: Minutes = None, json: Json = False) -> None:
+    """The guide's load test: 100 users, 10 minutes."""
+    _profile("load", users, minutes, json)
+
+
+@app.command()
+def stress(users: Users = None, minutes: Minutes = None, json: Json = False) -> None:
+    """The guide's stress test: up to 500 users in five steps, 10 minutes."""
+    _profile("stress", users, minutes, json)
+
+
+@app.command()
+def soak(users: Users = None, minutes: Minutes = None, json: Json = False) -> None:
+    """The guide's soak test: 50 users, 24 hours; memory over time."""
+    _profile("soak", users, minutes, json)
+
+
+def _profile(name: str, users: int | None, minutes: float | None, json: bool) -> None:
+    from streams.bench.command import run_loads
+    from streams.bench.loads import PROFILES
+
+    raise typer.Exit(run_loads(name, PROFILES[name].loads(users, minutes), 1, as_json=json))

@@ -1,0 +1,44 @@
+"""What figures depend on: machine, versions, settings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+_LIBRARIES: Final = ("aio-pika", "aiormq", "asyncpg", "faststream", "opentelemetry-sdk", "pydantic", "uvloop")
+
+
+def environment() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "settings": {
+            key: value
+            for key, value in sorted(os.environ.items())
+            if key.startswith(("STREAMS_", "OTEL_BSP_"))
+        },
+    }
+
+
+def _commit() -> str:
+    """The checkout's commit, with a + if files differ from it; empty outside of a checkout."""
+    here = Path(__file__).parent
+    try:
+        head, changed = (
+            subprocess.run(
+                ["git", *words], cwd=here, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + ("+" if changed else "")
