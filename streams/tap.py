@@ -24,13 +24,13 @@ from functools import partial
 from typing import Any, Final, cast
 
 import structlog
-from aio_pika import RobustConnection
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
 from streams import frames
 from streams.acks import AckTracker
+from streams.amqp import Connection
 from streams.delivery import Delivery
 from streams.frames import PREFIX, Deliver
 
@@ -258,7 +258,7 @@ class Taps(TransportFactory):
         return reader, _Writer(transport, tap, reader, loop)
 
 
-class TappedConnection(RobustConnection):
+class TappedConnection(Connection):
     """aio-pika's robust connection, with taps."""
 
     def __init__(self, url: URL, *args: Any, taps: Taps, **kwargs: Any) -> None:
