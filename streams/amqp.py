@@ -19,6 +19,7 @@ from aio_pika import RobustConnection
 from aio_pika.abc import TimeoutType
 from pamqp import decode, encode
 
+RECONNECT_SECONDS: Final = 1.0
 _TIMESTAMP_BYTES: Final = 8
 
 
@@ -89,6 +90,10 @@ class Connection(RobustConnection):
     Its base leaves a task behind then, which goes on trying for ever and does not let itself be cancelled:
     the process would not end.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reconnect_interval = RECONNECT_SECONDS
 
     async def connect(self, timeout: TimeoutType = None) -> None:
         try:

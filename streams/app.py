@@ -29,7 +29,7 @@ from streams.decode import Decoder, Window
 from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.health import Health, HealthServer
 from streams.intake import Intake
-from streams.lifecycle import quietly, stop_on_signals, unless
+from streams.lifecycle import end, quietly, stop_on_signals, unless
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
@@ -91,6 +91,7 @@ class Service:
         )
         self._subscribers: dict[str, BatchSubscriber] = {}
         self._consumers: list[Consumer] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.intakes: dict[str, Intake] = {}
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
@@ -113,12 +114,14 @@ class Service:
                     await self._consume_until(stop, group)
             finally:
                 await self._close()
+                await end(self._tasks)
                 self._http.stop()
                 http.cancel()
 
     async def _consume_until(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         lanes = self._start_lanes(group)
         background = self._start_background(group)
+        self._tasks = [*lanes, *background]
         if await unless(stop, self._until_up("consumers", self._broker.start)):
             watchdog = group.create_task(self._watchdog().run(), name="watchdog")
             self._ready()
@@ -306,6 +309,7 @@ class Service:
         """No more deliveries; finish what is here, within the deadline; leave the rest to the broker."""
         self.health.trouble("stop", "stopping")
         log.info("stopping", role=self.name)
+        self._broker.resume()  # what the broker answers comes behind what was not read yet
         await asyncio.gather(*(quietly(s.cancel(), "cancel", 2.0) for s in self._subscribers.values()))
         for intake in self.intakes.values():
             intake.drain()
@@ -323,12 +327,15 @@ class Service:
         """Close everything, each within its time, whatever the others do."""
         if self._outbox is not None:
             await quietly(self._outbox.flush(), "outbox", 2.0)  # else its rows stay for the sweeper
-        await quietly(self._broker.stop(), "consumers", 3.0)
-        await quietly(self._publisher.close(), "publisher", 3.0)
+        endings = [
+            quietly(self._broker.stop(), "consumers", 3.0),
+            quietly(self._publisher.close(), "publisher", 3.0),
+        ]
         if self._cache is not None:
-            await quietly(self._cache.close(), "Redis", 2.0)
+            endings.append(quietly(self._cache.close(), "Redis", 3.0))
         if self._database is not None:
-            await quietly(self._database.close(), "PostgreSQL", 6.0)
+            endings.append(quietly(self._database.close(timeout=2.5), "PostgreSQL", 3.0))
+        await asyncio.gather(*endings)
         await quietly(asyncio.to_thread(self.telemetry.shutdown, 5.0), "telemetry", 6.0)
 
     async def _refresh(self) -> None:

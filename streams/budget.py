@@ -26,7 +26,11 @@ class Budget:
         self._resume = resume
         self.held = 0
         self.holding_since: float | None = None
-        """When reading was stopped or bytes were last given back since then (monotonic seconds)."""
+        """When reading was stopped, or bytes were last given back since then (monotonic seconds)."""
+
+    @property
+    def has_room(self) -> bool:
+        return self.held < self.limit
 
     def take(self, size: int) -> None:
         """A body was received."""
@@ -35,6 +39,11 @@ class Budget:
             if self.holding_since is None:
                 self.holding_since = time.monotonic()
             self._hold()  # again and again: a reconnect makes a connection that is read
+
+    def let_through(self) -> None:
+        """Read on whatever is held: what comes will be thrown away."""
+        self.holding_since = None
+        self._resume()
 
     def give(self, size: int) -> None:
         """A body is done with."""

@@ -138,8 +138,6 @@ class BatchSubscriber(RabbitSubscriber):
 
     async def give_back(self) -> None:
         """Return what is not acknowledged to the broker, and be given nothing more until `take_up`."""
-        if self._acks is not None:
-            self._acks.closed = True
         if self._queue_obj is not None:
             await self._queue_obj.channel.close()
 

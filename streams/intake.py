@@ -228,6 +228,12 @@ class Intake:
         acks = self._acks
         return None if acks is None or acks.closed or acks.oldest is None else (acks, acks.oldest)
 
+    def disown(self) -> None:
+        """Forget what is held in no lane, and acknowledge nothing more of what came over this channel."""
+        if self._acks is not None:
+            self._acks.closed = True
+        self.forget_stale()
+
     def forget_stale(self) -> None:
         """What came over a channel that is gone is delivered again: it need not wait here."""
         self._undecoded = self._current(self._undecoded)

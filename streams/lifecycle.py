@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 
 import structlog
 
@@ -26,6 +26,16 @@ async def unless(stop: asyncio.Event, step: Coroutine[object, object, None]) -> 
         return False
     working.result()
     return True
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and again if one took the first time for an error of its server: a driver that is
+    cancelled while its connection breaks may raise that instead."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.5)
 
 
 async def quietly(step: Awaitable[object], what: str, seconds: float) -> None:

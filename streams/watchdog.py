@@ -139,15 +139,14 @@ class Consumer:
             HandlerStuck: nothing is paused, and a message was held for `hold_seconds` all the same.
         """
         if self.is_given_back:
-            if not self._pipeline.is_paused and budget.holding_since is None:
+            if not self._pipeline.is_paused and budget.has_room:
                 await self._take_up()
         elif self._held_for(now) >= self._hold_seconds:
             if not self._pipeline.is_paused:
                 raise HandlerStuck(f"a batch of {self.queue} has not ended for {self._hold_seconds:g} s")
-            await self._give_back(f"held for {self._hold_seconds:g} s")
-        elif budget.holding_since is not None and now - budget.holding_since >= UNREAD:
-            await self._give_back("no room, and no progress")
-        else:
+            self.disown(f"held for {self._hold_seconds:g} s")
+            await self.give_back()
+        elif budget.holding_since is None:  # else the broker's answers are not read
             await self._follow_size()
 
     async def compare(self, count: Callable[[str], Awaitable[tuple[int, int]]], budget: Budget) -> None:
@@ -180,7 +179,8 @@ class Consumer:
                 f"no consumer of ours is served on {self.queue!r}; {_TRIES} new subscriptions were in vain"
             )
         self._look = None
-        await self._give_back("the broker knows nothing of our consumer")
+        self.disown("the broker knows nothing of our consumer")
+        await self.give_back()
 
     def _held_for(self, now: float) -> float:
         """Seconds that the oldest unacknowledged message is the same one."""
@@ -190,15 +190,21 @@ class Consumer:
             return 0.0
         return now - self._front_since
 
-    async def _give_back(self, why: str) -> None:
+    def disown(self, why: str) -> None:
+        """The first half of giving back: hold nothing any more. Makes room at once."""
+        if self.is_given_back:
+            return
         count = self._subscriber.unacknowledged
         log.warning("giving messages back", queue=self.queue, messages=count, why=why)
         self._health.trouble(self._trouble, f"gave its messages back: {why}")
         self._returned.inc(count)
         self.is_given_back = True
         self._expected.set(0)
+        self._intake.disown()
+
+    async def give_back(self) -> None:
+        """The second half: tell the broker."""
         await self._bounded(self._subscriber.give_back())
-        self._intake.forget_stale()
 
     async def _take_up(self) -> None:
         self._prefetch = self._fitting()
@@ -270,9 +276,21 @@ class Watchdog:
         while True:
             await asyncio.sleep(self._tick)
             now = time.monotonic()
+            await self._make_room(now)
             for consumer in self._consumers:
                 await consumer.tick(now, self._budget)
             if now - compared >= self._compare_seconds:
                 compared = now
                 for consumer in self._consumers:
                     await consumer.compare(self._count, self._budget)
+
+    async def _make_room(self, now: float) -> None:
+        """Give all back before the broker takes a connection that is not read to be dead."""
+        since = self._budget.holding_since
+        if since is None or now - since < UNREAD:
+            return
+        for consumer in self._consumers:
+            consumer.disown("no room, and no progress")
+        self._budget.let_through()
+        for consumer in self._consumers:
+            await consumer.give_back()
