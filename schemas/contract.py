@@ -36,7 +36,8 @@ class Trigger(StrEnum):
     BYTES = "bytes"
     LINGER = "linger"
     FLUSH = "flush"
-    ALONE = "alone"  # a suspect, or a part of a batch that failed
+    ALONE = "alone"  # a part of a batch that failed
+    SUSPECT = "suspect"  # a message that may be what kills workers; nothing else is at work in the process
 
 
 @dataclass(frozen=True, slots=True)

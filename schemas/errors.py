@@ -7,7 +7,8 @@ StreamsError
 │   ├── InvalidEvent       an attribute or a data field breaks the contract
 │   ├── OutsideWindow      a date (the time, or one inside an id) lies where no partition may be
 │   ├── TooLarge           a limit on bytes or on the number of events
-│   └── Refused            a handler found the event impossible to apply
+│   ├── Refused            a handler found the event impossible to apply
+│   └── KillsWorker        workers died while they tried the event and nothing else
 ├── Unavailable            a server did not do its part: wait for it, no event is to blame
 ├── RetryBatch             the batch lost a race: roll back and run it again, nobody is to blame
 └── ConfigurationError     the process cannot start like this; the message says what to set
@@ -150,6 +151,10 @@ class TooLarge(EventError):
 
 class Refused(EventError):
     reason = Reason.REFUSED
+
+
+class KillsWorker(EventError):
+    reason = Reason.KILLS_WORKER
 
 
 class Unavailable(StreamsError):

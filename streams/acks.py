@@ -29,6 +29,11 @@ class AckTracker:
         """Messages delivered and not acknowledged yet."""
         return len(self._open)
 
+    @property
+    def oldest(self) -> int | None:
+        """The first tag that is not acknowledged; it changes as long as there is progress."""
+        return self._open[0] if self._open else None
+
     def received(self, tag: int) -> None:
         """Note a delivery. Tags arrive in ascending order."""
         self._open.append(tag)

@@ -1,4 +1,4 @@
-"""Makes the AMQP library survive what producers may write into properties.
+"""Makes the AMQP library survive what producers may write into properties, and a stop while it connects.
 
 pamqp raises for a timestamp beyond the year 9999 (microseconds sent as seconds are enough) and for text
 that is no UTF-8. aiormq takes that for a broken connection, reconnects, and is given the same message
@@ -15,8 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from aio_pika import RobustConnection
+from aio_pika.abc import TimeoutType
 from pamqp import decode, encode
 
+RECONNECT_SECONDS: Final = 1.0
 _TIMESTAMP_BYTES: Final = 8
 
 
@@ -79,3 +82,22 @@ def _total_short_string(original: Callable[[bytes], tuple[int, Any]]) -> Callabl
             return length + 1, value[1 : length + 1].decode(errors="replace")
 
     return short_string
+
+
+class Connection(RobustConnection):
+    """A robust connection that may be cancelled while it connects.
+
+    Its base leaves a task behind then, which goes on trying for ever and does not let itself be cancelled:
+    the process would not end.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reconnect_interval = RECONNECT_SECONDS
+
+    async def connect(self, timeout: TimeoutType = None) -> None:
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise

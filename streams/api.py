@@ -13,12 +13,12 @@ import uvloop
 from granian.constants import Interfaces
 
 from handlers.api import create_app
-from streams.app import stop_on_signals
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
 from streams.refusal import reason
+from streams.lifecycle import stop_on_signals
 from streams.settings import Settings, require
 from streams.telemetry import Telemetry
 

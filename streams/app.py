@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -19,9 +18,10 @@ import asyncpg
 import structlog
 
 from schemas.contract import Store, Subscription
-from schemas.errors import ConfigurationError, Unavailable
+from schemas.errors import ConfigurationError, StreamsError, Unavailable
 from streams import partitions
 from streams.amqp import tolerate_any_property
+from streams.budget import Budget
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.declare import declare_or_find
@@ -29,6 +29,7 @@ from streams.decode import Decoder, Window
 from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.health import Health, HealthServer
 from streams.intake import Intake
+from streams.lifecycle import end, quietly, stop_on_signals, unless
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
@@ -37,9 +38,12 @@ from streams.refusal import reason
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
 from streams.settings import Settings, TraceOrigin, require
+from streams.solo import Solo
 from streams.stores import BatchStore, PostgresStore, RedisStore
+from streams.suspects import Court, PostgresTrials, RedisTrials, Trials
 from streams.telemetry import Telemetry
 from streams.topology import Topology
+from streams.watchdog import Consumer, Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +80,9 @@ class Service:
         self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = Broker(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}", tap=settings.tap)
+        self._budget = Budget(settings.max_held_bytes, self._broker.hold, self._broker.resume)
+        self._solo = Solo()
+        self._trials: Trials | None = None
         self._cache: Cache | None = None
         self._outbox: Outbox | None = None
         self.health = Health()
@@ -83,6 +90,8 @@ class Service:
             self.health, self.telemetry.metrics, settings.http_host, settings.http_port, self._refresh
         )
         self._subscribers: dict[str, BatchSubscriber] = {}
+        self._consumers: list[Consumer] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.intakes: dict[str, Intake] = {}
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
@@ -90,41 +99,34 @@ class Service:
 
         Raises:
             ConfigurationError: what the servers hold does not fit the settings.
+            ConsumerLost, HandlerStuck: it cannot go on, and should be started anew.
         """
         try:
             await self._run(stop or stop_on_signals())
-        except* ConfigurationError as errors:
+        except* StreamsError as errors:
             raise errors.exceptions[0] from None
 
     async def _run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             http = group.create_task(self._http.serve(), name="http")
             try:
-                if await self._started_before(stop, group):
+                if await unless(stop, self._start()):
                     await self._consume_until(stop, group)
             finally:
                 await self._close()
+                await end(self._tasks)
                 self._http.stop()
                 http.cancel()
-
-    async def _started_before(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> bool:
-        """Start up; False when told to stop meanwhile."""
-        starter = group.create_task(self._start(), name="start")
-        waiter = group.create_task(stop.wait(), name="stop")
-        await asyncio.wait({waiter, starter}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (starter, waiter):
-            task.cancel()
-        if not starter.done():
-            return False
-        await starter  # raises what went wrong
-        return True
 
     async def _consume_until(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         lanes = self._start_lanes(group)
         background = self._start_background(group)
-        await self._until_up("consumers", self._broker.start)
-        self._ready()
-        await stop.wait()
+        self._tasks = [*lanes, *background]
+        if await unless(stop, self._until_up("consumers", self._broker.start)):
+            watchdog = group.create_task(self._watchdog().run(), name="watchdog")
+            self._ready()
+            await stop.wait()
+            watchdog.cancel()
         await self._drain(lanes)
         for task in background:
             task.cancel()
@@ -137,6 +139,7 @@ class Service:
     async def _start(self) -> None:
         """Everything but consuming. Waits for servers that are not there yet."""
         if self._database is not None:
+            self._trials = PostgresTrials(self._database)
             await self._until_up("PostgreSQL", self._database.connect)
             await self._until_up("schema", self._check_window)
             self._outbox = Outbox(
@@ -148,6 +151,7 @@ class Service:
         else:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
             self._cache = Cache(redis, metrics=self.telemetry.metrics)
+            self._trials = RedisTrials(redis)
         await self._until_up("RabbitMQ", self._publisher.connect)
         await self._until_up("topology", self._declare)
         for subscription in self._subscriptions:
@@ -169,15 +173,17 @@ class Service:
             )
 
     def _build(self, subscription: Subscription) -> None:
-        settings, telemetry = self._settings, self.telemetry
-        metrics = telemetry.metrics.queue(subscription.queue)
+        settings, telemetry, queue = self._settings, self.telemetry, subscription.queue
+        metrics = telemetry.metrics.queue(queue)
         cached = telemetry.metrics.event_age_at_cache.observe
+        assert self._trials is not None
         pipeline = Pipeline(
             subscription,
             self._store(subscription),
             self._publisher,
             self._outbox,
-            Quarantine(self._publisher, subscription.queue),
+            Quarantine(self._publisher, queue),
+            Court(queue, self._solo, self._trials),
             self.health,
             telemetry.tracing,
             metrics,
@@ -191,19 +197,42 @@ class Service:
             max_events=settings.max_events_per_message,
             max_depth=settings.max_json_depth,
         )
-        intake = self.intakes[subscription.queue] = Intake(
-            subscription.queue,
-            self._policies[subscription.queue],
+        intake = self.intakes[queue] = Intake(
+            queue,
+            self._policies[queue],
             decoder,
-            pipeline.run,
+            pipeline,
+            self._budget,
             telemetry.tracing,
             metrics,
             max_bytes=settings.max_decoded_bytes,
             suspect_after=settings.suspect_deliveries,
             echoes=frozenset(subscription.publishes),
         )
-        self._subscribers[subscription.queue] = subscribe(
+        subscriber = self._subscribers[queue] = subscribe(
             self._broker, subscription, settings.prefetch, intake.offer
+        )
+        self._consumers.append(
+            Consumer(
+                queue,
+                subscriber,
+                intake,
+                pipeline,
+                self.health,
+                telemetry.metrics,
+                prefetch=settings.prefetch,
+                fewest=2 * self._policies[queue].lanes,
+                hold_seconds=settings.hold_seconds,
+                share=settings.max_held_bytes // len(self._subscriptions),
+            )
+        )
+
+    def _watchdog(self) -> Watchdog:
+        return Watchdog(
+            self._consumers,
+            self._budget,
+            self._publisher.count,
+            compare_seconds=self._settings.watchdog_seconds,
         )
 
     def _store(self, subscription: Subscription) -> BatchStore:
@@ -250,7 +279,7 @@ class Service:
         """Not ready while the broker is away: nothing is consumed then."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            away = [queue for queue, s in self._subscribers.items() if not s.is_consuming]
+            away = [c.queue for c in self._consumers if not c.is_given_back and not c.is_consuming]
             if away or self._publisher.is_closed:
                 self.health.trouble("RabbitMQ", f"not connected: {', '.join(away) or 'publisher'}")
             else:
@@ -280,7 +309,8 @@ class Service:
         """No more deliveries; finish what is here, within the deadline; leave the rest to the broker."""
         self.health.trouble("stop", "stopping")
         log.info("stopping", role=self.name)
-        await asyncio.gather(*(_quietly(s.cancel(), "cancel", 2.0) for s in self._subscribers.values()))
+        self._broker.resume()  # what the broker answers comes behind what was not read yet
+        await asyncio.gather(*(quietly(s.cancel(), "cancel", 2.0) for s in self._subscribers.values()))
         for intake in self.intakes.values():
             intake.drain()
         _, unfinished = await asyncio.wait(lanes, timeout=self._settings.shutdown_seconds)
@@ -296,14 +326,17 @@ class Service:
     async def _close(self) -> None:
         """Close everything, each within its time, whatever the others do."""
         if self._outbox is not None:
-            await _quietly(self._outbox.flush(), "outbox", 2.0)  # else its rows stay for the sweeper
-        await _quietly(self._broker.stop(), "consumers", 3.0)
-        await _quietly(self._publisher.close(), "publisher", 3.0)
+            await quietly(self._outbox.flush(), "outbox", 2.0)  # else its rows stay for the sweeper
+        endings = [
+            quietly(self._broker.stop(), "consumers", 3.0),
+            quietly(self._publisher.close(), "publisher", 3.0),
+        ]
         if self._cache is not None:
-            await _quietly(self._cache.close(), "Redis", 2.0)
+            endings.append(quietly(self._cache.close(), "Redis", 3.0))
         if self._database is not None:
-            await _quietly(self._database.close(), "PostgreSQL", 6.0)
-        await _quietly(asyncio.to_thread(self.telemetry.shutdown, 5.0), "telemetry", 6.0)
+            endings.append(quietly(self._database.close(timeout=2.5), "PostgreSQL", 3.0))
+        await asyncio.gather(*endings)
+        await quietly(asyncio.to_thread(self.telemetry.shutdown, 5.0), "telemetry", 6.0)
 
     async def _refresh(self) -> None:
         """Gauges that are read when somebody looks."""
@@ -318,26 +351,3 @@ class Service:
                 await self._outbox.pending()
             except _UNREACHABLE:
                 log.warning("metrics without the database's part")
-
-
-async def _quietly(step: Awaitable[object], what: str, seconds: float) -> None:
-    """One step of an ending: bounded in time, and no reason to leave out the next ones."""
-    try:
-        async with asyncio.timeout(seconds):
-            await step
-    except Exception as error:  # noqa: BLE001 - a server that is gone can fail in any way
-        log.warning("did not close in order", what=what, error=type(error).__name__)
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def handle(number: int) -> None:
-        stop.set()
-        loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle, number)
-    return stop

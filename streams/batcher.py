@@ -9,6 +9,7 @@ So batches grow with the load by themselves, and an idle stream still answers wi
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -33,26 +34,27 @@ class Batcher(Generic[T]):
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
         self._items: deque[tuple[T, int, float]] = deque()
-        self._alone: deque[list[T]] = deque()
         self._bytes = 0
         self.flushing = False
 
     def __len__(self) -> int:
-        return len(self._items) + sum(map(len, self._alone))
+        return len(self._items)
 
     def add(self, item: T, size: int, now: float) -> None:
         """Take in an item of `size` bytes at the time `now` (seconds, any monotonic clock)."""
         self._items.append((item, size, now))
         self._bytes += size
 
-    def add_alone(self, items: list[T]) -> None:
-        """Take in the items of a message that must not share its batch: it may be what kills workers."""
-        self._alone.append(items)
+    def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take items out that are to be in no batch; returns them."""
+        gone = [item for item, _, _ in self._items if unwanted(item)]
+        if gone:
+            self._bytes -= sum(size for item, size, _ in self._items if unwanted(item))
+            self._items = deque(entry for entry in self._items if not unwanted(entry[0]))
+        return gone
 
     def due_in(self, now: float, *, in_flight: bool = False) -> float | None:
         """Seconds until `take` returns a batch; 0 when it would now, None while there is nothing."""
-        if self._alone:
-            return 0.0
         if not self._items:
             return None
         if self.flushing or self._full():
@@ -64,8 +66,6 @@ class Batcher(Generic[T]):
         """The next batch that is due, or None. `in_flight`: another one has not ended yet."""
         if self.due_in(now, in_flight=in_flight) != 0.0:
             return None
-        if self._alone:
-            return Closed(self._alone.popleft(), Trigger.ALONE)
         trigger = self._trigger()
         items: list[T] = []
         taken = 0

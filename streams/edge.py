@@ -28,6 +28,7 @@ from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 
 from schemas.contract import Subscription
 from streams.acks import AckTracker
+from streams.amqp import Connection
 from streams.delivery import Delivery
 from streams.publisher import named
 from streams.tap import TappedConnection, Taps
@@ -53,8 +54,20 @@ class Broker(RabbitBroker):
             specification_url="amqp://rabbitmq",  # the default would document our password
         )
         self.taps = Taps() if tap else None
-        if self.taps is not None:
-            self._connection_kwargs["connection_class"] = partial(TappedConnection, taps=self.taps)
+        self._connection_kwargs["connection_class"] = (
+            Connection if self.taps is None else partial(TappedConnection, taps=self.taps)
+        )
+
+    def hold(self) -> None:
+        """Read no more deliveries until `resume`. Not for long: RabbitMQ gives up on a connection that is not
+        read for 30 seconds, and hears no heartbeat. Without a tap nothing happens."""
+        if self.taps is not None and self.taps.current is not None:
+            self.taps.current.hold()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.taps is not None and self.taps.current is not None:
+            self.taps.current.resume()
 
 
 class BatchSubscriber(RabbitSubscriber):
@@ -84,6 +97,8 @@ class BatchSubscriber(RabbitSubscriber):
 
     async def consume(self, msg: IncomingMessage) -> None:
         """One delivery without a tap. Called by aio-pika in a task of its own, in the order of delivery."""
+        if self.taps is not None:
+            return  # the tap let it pass because its channel is being closed: it is delivered again
         channel = msg.channel
         if channel is not self._incarnation:
             # A reconnect made a new channel: its tags start at 1, the old ones mean nothing any more.
@@ -120,6 +135,35 @@ class BatchSubscriber(RabbitSubscriber):
         if queue is not None and tag is not None and not queue.channel.is_closed:
             self._consumer_tag = None
             await queue.cancel(tag)
+
+    async def give_back(self) -> None:
+        """Return what is not acknowledged to the broker, and be given nothing more until `take_up`."""
+        if self._queue_obj is not None:
+            await self._queue_obj.channel.close()
+
+    async def take_up(self, prefetch: int) -> None:
+        """Consume again after `give_back`; on a new channel, as after a reconnect.
+
+        Raises:
+            ChannelInvalidStateError: the connection is not there yet.
+        """
+        queue: Any = self._queue_obj
+        channel = queue.channel
+        channel._prefetch_count = prefetch  # what restoring asks for, before it brings the consumer back
+        channel._close_called = False
+        await channel.restore()
+        if channel.is_closed:
+            raise aiormq.exceptions.ChannelInvalidStateError("not restored")
+        if self._consumer_tag not in queue._consumers:
+            await queue.consume(self.consume, consumer_tag=self._consumer_tag)
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Consume with another prefetch from now on. It holds for new consumers only: so be one."""
+        queue, tag = self._queue_obj, self._consumer_tag
+        if queue is not None and tag is not None:
+            await queue.cancel(tag)
+            await queue.channel.set_qos(prefetch)
+            await queue.consume(self.consume, consumer_tag=tag)  # type: ignore[arg-type]
 
     @property
     def is_consuming(self) -> bool:

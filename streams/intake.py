@@ -4,35 +4,50 @@ Taking a delivery in is synchronous: it costs no task and never waits. What ther
 waits undecoded, in the order of delivery, until lanes have taken or settled something. Room is counted
 twice: in bytes of bodies that are decoded and not settled, and in events that are decoded and in no lane
 (a decoded event takes several times the memory of its bytes, and more than the lanes' next batches need
-not be ready). Lanes pull: each runs one batch at a time, so `policy.lanes` transactions are in flight at
-most.
+not be ready). All bodies, undecoded ones too, count against the budget of the process. Lanes pull: each
+runs one batch at a time, so `policy.lanes` transactions are in flight at most.
+
+A message that was delivered suspiciously often is not even decoded here: a lane takes it as it is, to be
+tried alone in the process (streams/suspects.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
 
 from schemas.contract import BatchPolicy
 from streams.acks import AckTracker
 from streams.batcher import Batcher, Closed
+from streams.budget import Budget
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
+from streams.pipeline import More
 from streams.quarantine import REPLAY_OF
 from streams.telemetry import QueueMetrics, Tracing
 
 _TICK: Final = 0.0005  # seconds; a difference that is not worth setting an alarm anew
 
 
+class Runner(Protocol):
+    """What lanes run: returns when every event has settled, never raises for what an event or a server
+    did."""
+
+    async def run(self, closed: Closed[Item], more: More) -> None: ...
+
+    async def run_suspect(self, delivery: Delivery, read: Callable[[Delivery], list[Item]]) -> None: ...
+
+
 class Intake:
     """Takes deliveries of one queue and hands batches to the pipeline.
 
     Args:
-        run: stores one batch; returns when every event of it has settled, and never raises for what
-            an event or a server did.
+        budget: of the process.
         max_bytes: of bodies that are decoded and not settled; a larger message is let in alone.
         suspect_after: a message delivered more often than this before is tried alone.
         echoes: event types that are done as soon as they are seen.
@@ -43,7 +58,8 @@ class Intake:
         queue: str,
         policy: BatchPolicy,
         decoder: Decoder,
-        run: Callable[[Closed[Item]], Awaitable[None]],
+        runner: Runner,
+        budget: Budget,
         tracing: Tracing,
         metrics: QueueMetrics,
         *,
@@ -53,7 +69,8 @@ class Intake:
     ) -> None:
         self._queue = queue
         self._decoder = decoder
-        self._run = run
+        self._runner = runner
+        self._budget = budget
         self._tracing = tracing
         self._metrics = metrics
         self._max_bytes = max_bytes
@@ -62,6 +79,7 @@ class Intake:
         self._echoes = echoes
         self._acks: AckTracker | None = None
         self._undecoded: deque[Delivery] = deque()
+        self._suspects: deque[Delivery] = deque()
         self._refilling = False
         self._flush_is_due = False
         self._flushes: set[asyncio.Task[None]] = set()
@@ -70,6 +88,10 @@ class Intake:
         self._alarm: asyncio.TimerHandle | None = None
         self.running = 0
         """Events in lanes now."""
+        self.received = 0
+        """Messages taken in so far."""
+        self.received_bytes = 0
+        """Bytes of their bodies."""
         self.decoded_bytes = 0
         """Bytes of the bodies that are decoded and not settled."""
 
@@ -80,18 +102,27 @@ class Intake:
 
     @property
     def undecoded(self) -> int:
-        """Messages that wait for room."""
-        return len(self._undecoded)
+        """Messages that wait for room, or to be tried alone."""
+        return len(self._undecoded) + len(self._suspects)
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery in; it is decoded now if there is room, else when there is."""
+        if delivery.acks.closed:
+            return  # its channel was closed while it was under way: it is delivered again
+        size = len(delivery.body)
+        self.received += 1
+        self.received_bytes += size
         self._metrics.received.inc()
         if delivery.delivery_count:
             self._metrics.redelivered.inc()
         if delivery.acks is not self._acks:
             self._acks = delivery.acks
-            self._forget_stale()
-        if self._undecoded or not self._has_room(delivery):
+            self.forget_stale()
+        self._budget.take(size)
+        if delivery.delivery_count > self._suspect_after:
+            self._suspects.append(delivery)
+            self._wake(asyncio.get_running_loop().time())
+        elif self._undecoded or not self._has_room(delivery):
             self._undecoded.append(delivery)
             self._refill_soon()
         else:
@@ -100,11 +131,39 @@ class Intake:
 
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""
-        while (closed := await self._next()) is not None:
-            try:
-                await self._run(closed)
-            finally:
-                self.running -= len(closed.items)
+        while (work := await self._next()) is not None:
+            if isinstance(work, Delivery):
+                await self._run_suspect(work)
+            else:
+                await self._run(work)
+
+    async def _run(self, closed: Closed[Item]) -> None:
+        self.running += len(closed.items)
+        self._wake(asyncio.get_running_loop().time())
+        self._metrics.wait.observe((time.time_ns() - closed.items[0].delivery.received_ns) / 1e9)
+        try:
+            await self._runner.run(closed, partial(self._more, closed))
+        finally:
+            self.running -= len(closed.items)
+
+    async def _run_suspect(self, delivery: Delivery) -> None:
+        self.running += 1
+        self._admit(delivery)
+        try:
+            await self._runner.run_suspect(delivery, self._read)
+        finally:
+            self.running -= 1
+
+    def _more(self, closed: Closed[Item]) -> list[Item]:
+        """The next batch out of turn, as a part of one that cannot go on without."""
+        following = self._batcher.take(math.inf)
+        if following is None:
+            return []
+        items = _without_stale(following).items
+        closed.items.extend(items)
+        self.running += len(items)
+        self._refill_soon()
+        return items
 
     def drain(self) -> None:
         """No more deliveries will come: lanes finish what is here and return."""
@@ -114,7 +173,7 @@ class Intake:
 
     @property
     def _is_drained(self) -> bool:
-        return self._batcher.flushing and not self._batcher and not self._undecoded
+        return self._batcher.flushing and not self._batcher and not self.undecoded
 
     def _has_room(self, delivery: Delivery) -> bool:
         if self.decoded_bytes == 0:
@@ -123,26 +182,32 @@ class Intake:
             return False
         return len(self._batcher) < self._max_ahead
 
-    def _decode(self, delivery: Delivery) -> None:
-        """The delivery's events wait for a batch now; what we published ourselves is done already."""
+    def _admit(self, delivery: Delivery) -> None:
+        """The delivery's body takes room from now on, until its last event settles."""
         size = len(delivery.body)
         self.decoded_bytes += size
         self._metrics.decoded_bytes.inc(size)
         delivery.done = self._give_back
+
+    def _decode(self, delivery: Delivery) -> None:
+        """The delivery's events wait for a batch now; what we published ourselves is done already."""
+        self._admit(delivery)
+        if items := self._read(delivery):
+            share, now = len(delivery.body) // len(items), asyncio.get_running_loop().time()
+            for item in items:
+                self._batcher.add(item, share, now)
+        else:
+            self._flush_soon()
+
+    def _read(self, delivery: Delivery) -> list[Item]:
+        """The events that are to be stored."""
         items = self._decoder.decode(delivery)
         self._trace(delivery, items)
-        waiting = [item for item in items if not self._is_echo(item)]
-        if not waiting:
-            self._flush_soon()
-        elif delivery.delivery_count > self._suspect_after:
-            self._batcher.add_alone(waiting)
-        else:
-            share, now = size // len(items), asyncio.get_running_loop().time()
-            for item in waiting:
-                self._batcher.add(item, share, now)
+        return [item for item in items if not self._is_echo(item)]
 
     def _give_back(self, delivery: Delivery) -> None:
         self.decoded_bytes -= len(delivery.body)
+        self._budget.give(len(delivery.body))
         self._refill_soon()
 
     def _refill_soon(self) -> None:
@@ -157,9 +222,28 @@ class Intake:
             self._decode(self._undecoded.popleft())
         self._wake(asyncio.get_running_loop().time())
 
-    def _forget_stale(self) -> None:
+    @property
+    def front(self) -> tuple[AckTracker, int] | None:
+        """The oldest message that is not acknowledged, if any: it changes while there is progress."""
+        acks = self._acks
+        return None if acks is None or acks.closed or acks.oldest is None else (acks, acks.oldest)
+
+    def disown(self) -> None:
+        """Forget what is held in no lane, and acknowledge nothing more of what came over this channel."""
+        if self._acks is not None:
+            self._acks.closed = True
+        self.forget_stale()
+
+    def forget_stale(self) -> None:
         """What came over a channel that is gone is delivered again: it need not wait here."""
-        self._undecoded = deque(delivery for delivery in self._undecoded if not delivery.acks.closed)
+        self._undecoded = self._current(self._undecoded)
+        self._suspects = self._current(self._suspects)
+        for item in self._batcher.remove(lambda item: item.delivery.acks.closed):
+            item.delivery.settle()  # gives its bytes back; nothing is acknowledged
+
+    def _current(self, waiting: deque[Delivery]) -> deque[Delivery]:
+        self._budget.give(sum(len(delivery.body) for delivery in waiting if delivery.acks.closed))
+        return deque(delivery for delivery in waiting if not delivery.acks.closed)
 
     def _is_echo(self, item: Item) -> bool:
         """Whether it is an event that we published ourselves; it is settled then."""
@@ -207,17 +291,16 @@ class Intake:
                     message, traceparent=event.traceparent, tracestate=event.tracestate, message_id=event.id
                 )
 
-    async def _next(self) -> Closed[Item] | None:
+    async def _next(self) -> Closed[Item] | Delivery | None:
         loop = asyncio.get_running_loop()
         while True:
+            if self._suspects:
+                return self._suspects.popleft()
             closed = self._batcher.take(loop.time(), in_flight=self.running > 0)
             self._refill_soon()
             if closed is not None and not (closed := _without_stale(closed)).items:
                 continue
             if closed is not None:
-                self.running += len(closed.items)
-                self._wake(loop.time())
-                self._metrics.wait.observe((time.time_ns() - closed.items[0].delivery.received_ns) / 1e9)
                 return closed
             if self._is_drained:
                 self._wake_one()  # so that the next one sees it, too, and returns
@@ -232,7 +315,7 @@ class Intake:
         if not self._idle:
             return
         due = self._batcher.due_in(now, in_flight=self.running > 0)
-        if due == 0.0 or self._is_drained:
+        if due == 0.0 or self._suspects or self._is_drained:
             self._wake_one()
         elif due is not None:
             self._set_alarm(now + due)

@@ -1,7 +1,12 @@
 """The hot path: a batch comes in, takes effect, is published, settles.
 
 Every event of a batch settles exactly once: stored, or confirmed in quarantine. An error rolls the
-whole batch back; `streams.outcome` says whose fault it is, and this module acts on it.
+whole batch back; `streams.outcome` says whose fault it is, and this module acts on it:
+
+    TRANSIENT    back off, try the same batch again; after some tries in halves
+    ENVIRONMENT  pause: not ready, wait, try the same batch again
+    DATA         halve until the culprit is alone, quarantine it
+    UNKNOWN      the same, but nothing is quarantined before something else was stored since; pause until then
 """
 
 from __future__ import annotations
@@ -15,26 +20,27 @@ from typing import Final
 import structlog
 
 from schemas.contract import Subscription, Trigger
-from schemas.errors import EventError
+from schemas.errors import EventError, KillsWorker
 from streams.acks import AckTracker
 from streams.batcher import Closed
-from streams.delivery import Item
+from streams.delivery import Delivery, Item
 from streams.health import Health
 from streams.outbox import Outbox
-from streams.outcome import Verdict, describe, is_connection_lost, judge, reason_for
+from streams.outcome import TRANSIENT_TRIES, Verdict, describe, is_connection_lost, judge, reason_for
 from streams.publisher import Publisher, PublishFailed
 from streams.quarantine import Quarantine
 from streams.stores import Applied, BatchStore
+from streams.suspects import Court
 from streams.telemetry import BatchTrace, QueueMetrics, Tracing
 
 log = structlog.get_logger(__name__)
 
-_TRANSIENT_TRIES: Final = 8  # then the batch is bisected: something in it keeps losing
 _SAME_BUG: Final = 8  # events that a handler fails on, and none that it stores: it fails on everything
-_LAST_CHANCE: Final = 8  # pauses, some 20 s, before an event that comes alone is refused by itself
+_LAST_CHANCE: Final = 5  # pauses, some 6 s, before a single event is refused without proof
 _LONGEST_WAIT: Final = 5.0
 
 Failed = tuple[Item, Exception]
+More = Callable[[], list[Item]]
 Repair = Callable[[BaseException, Sequence[Item]], Awaitable[bool]]
 
 
@@ -53,6 +59,7 @@ class Pipeline:
         publisher: Publisher,
         outbox: Outbox | None,
         quarantine: Quarantine,
+        court: Court,
         health: Health,
         tracing: Tracing,
         metrics: QueueMetrics,
@@ -65,28 +72,68 @@ class Pipeline:
         self._publisher = publisher
         self._outbox = outbox
         self._quarantine = quarantine
+        self._court = court
         self._health = health
         self._tracing = tracing
         self._metrics = metrics
         self._observe_ages = observe_ages
         self._repair = repair
         self._stored_batches = 0
+        self._doubted_at = 0
+        self._paused: set[asyncio.Task[object] | None] = set()
 
-    async def run(self, closed: Closed[Item]) -> None:
-        """Store a batch, whatever it takes; returns when each of its events has settled."""
+    @property
+    def is_paused(self) -> bool:
+        """Whether a lane waits for the world to be repaired."""
+        return bool(self._paused)
+
+    async def run(self, closed: Closed[Item], more: More = list) -> None:
+        """Store a batch, whatever it takes; returns when each of its events has settled.
+
+        Args:
+            more: events that wait, for when it must be known whether anything can be stored.
+        """
         self._metrics.batch(closed.trigger, len(closed.items))
+        try:
+            good = await self._sound(closed.items)
+            if good:
+                await self._store_all(good, closed.trigger, more)
+            else:
+                await self._acknowledge(closed.items)
+        finally:
+            self._go_on()
+
+    async def run_suspect(self, delivery: Delivery, read: Callable[[Delivery], list[Item]]) -> None:
+        """Read and store a message that may be what kills workers, alone in the process."""
+        items = await self._read_alone(delivery, read)
+        if items:
+            await self.run(Closed(items, Trigger.SUSPECT))
+        else:
+            await delivery.acks.flush()  # all done already: events that we published ourselves
+
+    async def _read_alone(self, delivery: Delivery, read: Callable[[Delivery], list[Item]]) -> list[Item]:
+        tries = 0
+        while True:
+            try:
+                async with self._court.decoding(delivery):
+                    return read(delivery)
+            except EventError as error:
+                return [Item(delivery, None, error)]
+            except Exception as error:  # noqa: BLE001 - the record of trials is out of reach
+                tries += 1
+                await self._pause(error, [], tries)
+
+    async def _sound(self, items: Sequence[Item]) -> list[Item]:
+        """The events that could be read; the others are refused."""
         good = []
-        for item in closed.items:
+        for item in items:
             if item.error is None:
                 good.append(item)
             else:
                 await self._refuse(item, item.error)
-        if good:
-            await self._store_all(good, closed.trigger)
-        else:
-            await self._acknowledge(closed.items)
+        return good
 
-    async def _store_all(self, items: Sequence[Item], trigger: Trigger) -> None:
+    async def _store_all(self, items: Sequence[Item], trigger: Trigger, more: More) -> None:
         """Store the batch; what a handler fails on is refused once it is shown that others go through."""
         since, tries = self._stored_batches, 0
         failed: list[Failed] = []
@@ -94,17 +141,30 @@ class Pipeline:
         await self._bisect(items, trigger, failed, untried, since)
         while failed or untried:
             proven = self._stored_batches > since
-            if not untried and (proven or (tries >= _LAST_CHANCE and self._stored_batches)):
+            if not untried and (proven or self._may_doubt(failed, tries)):
+                if not proven:
+                    self._doubted_at = self._stored_batches
                 for item, error in failed:
                     await self._refuse(item, error, tries + 1)
                 await self._acknowledge([item for item, _ in failed])
                 return
             again = [*untried, *(item for item, _ in failed)]  # begin where the last round gave up
+            witnesses: list[Item] = []
             if not proven:
                 tries += 1
                 await self._pause(failed[0][1], again, tries)
+                if len(again) < _SAME_BUG:
+                    witnesses = await self._sound(more())
             failed, untried = [], []
-            await self._bisect(again, Trigger.ALONE, failed, untried, since)
+            if witnesses:
+                await self._bisect(witnesses, Trigger.ALONE, failed, untried, since)
+            await self._bisect(again, _part_of(trigger), failed, untried, since)
+
+    def _may_doubt(self, failed: Sequence[Failed], tries: int) -> bool:
+        """Whether a single event may be refused without proof, since nothing else comes that could give one.
+        Once, until something is stored again: a handler that fails on everything would refuse one after the
+        other."""
+        return len(failed) == 1 and tries >= _LAST_CHANCE and self._stored_batches > self._doubted_at
 
     async def _bisect(
         self, items: Sequence[Item], trigger: Trigger, failed: list[Failed], untried: list[Item], since: int
@@ -122,10 +182,13 @@ class Pipeline:
             failed.append((items[0], error))
         elif len(failed) >= _SAME_BUG and self._stored_batches == since:
             untried.extend(items)
+        elif isinstance(error, KillsWorker):
+            for item in items:  # not by halves: each trial that finds the culprit costs a worker
+                await self._bisect([item], trigger, failed, untried, since)
         else:
             middle = len(items) // 2
-            await self._bisect(items[:middle], Trigger.ALONE, failed, untried, since)
-            await self._bisect(items[middle:], Trigger.ALONE, failed, untried, since)
+            await self._bisect(items[:middle], _part_of(trigger), failed, untried, since)
+            await self._bisect(items[middle:], _part_of(trigger), failed, untried, since)
 
     async def _try(self, items: Sequence[Item], trigger: Trigger) -> Exception | None:
         """Try until the events are stored and settled, or are themselves at fault: then why."""
@@ -136,10 +199,12 @@ class Pipeline:
             try:
                 applied, trace = await self._attempt(items, trigger)
             except Exception as error:  # noqa: BLE001 - the table in streams.outcome sorts them
-                verdict = judge(error)
-                if verdict is Verdict.TRANSIENT and tries < _TRANSIENT_TRIES:
-                    await self._back_off(error, tries)
-                elif verdict is Verdict.ENVIRONMENT or is_connection_lost(error):
+                verdict = judge(error, tries)
+                if verdict is Verdict.TRANSIENT and tries < TRANSIENT_TRIES:
+                    await self._back_off(verdict, tries)
+                elif verdict is Verdict.TRANSIENT and len(items) > 1 and not is_connection_lost(error):
+                    return error  # smaller transactions lose fewer races
+                elif verdict in (Verdict.TRANSIENT, Verdict.ENVIRONMENT):
                     await self._pause(error, items, tries)
                 else:
                     return error
@@ -152,9 +217,11 @@ class Pipeline:
     async def _attempt(self, items: Sequence[Item], trigger: Trigger) -> tuple[Applied, BatchTrace]:
         """Work and publish; afterwards the effect stands."""
         trace = self._tracing.batch(self._name, self._queue, [item.trace for item in items if item.trace])
+        place = self._court.trial(items) if trigger is Trigger.SUSPECT else self._court.beside()
         try:
-            applied = await self._store.apply(items, trigger, trace)
-            await self._publish(applied, trace)
+            async with place:
+                applied = await self._store.apply(items, trigger, trace)
+                await self._publish(applied, trace)
         except BaseException as error:
             trace.end(trigger=trigger, size=len(items), error=error, decided=False)
             raise
@@ -170,9 +237,8 @@ class Pipeline:
         with trace.settle(len(items)):
             await self._acknowledge(items)
         trace.end(trigger=trigger, size=len(items), repeats=applied.repeats)
-        self._health.clear(self._queue)
+        self._go_on()
         metrics = self._metrics
-        metrics.paused.set(0)
         metrics.stored.inc(len(items) - applied.repeats)
         metrics.repeats.inc(applied.repeats)
         metrics.transaction.observe(applied.seconds)
@@ -203,6 +269,9 @@ class Pipeline:
 
     async def _refuse(self, item: Item, error: BaseException, attempts: int = 1) -> None:
         """Quarantine one event: confirmed first, settled afterwards."""
+        if item.delivery.acks.closed:
+            item.delivery.settle()  # its channel is gone: who is given it next refuses it
+            return
         reason = reason_for(error)
         field = error.field if isinstance(error, EventError) else ""
         tries = 0
@@ -213,7 +282,7 @@ class Pipeline:
             except PublishFailed as failure:
                 tries += 1
                 await self._pause(failure, [item], tries)
-        self._health.clear(self._queue)
+        self._go_on()
         self._metrics.quarantined(reason)
         if item.trace is not None:
             item.trace.fail(reason)
@@ -221,9 +290,10 @@ class Pipeline:
         log.warning("quarantined", queue=self._queue, reason=str(reason), field=field)
         item.delivery.settle()
 
-    async def _back_off(self, error: BaseException, tries: int) -> None:
-        self._metrics.retried(judge(error))
-        await asyncio.sleep(min(_LONGEST_WAIT, 0.01 * 2**tries) * random.uniform(0.5, 1.5))
+    async def _back_off(self, verdict: Verdict, tries: int) -> None:
+        """Full jitter: whoever lost a race to the same rows must not meet them again."""
+        self._metrics.retried(verdict)
+        await asyncio.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.02 * 2**tries)))
 
     async def _pause(self, error: BaseException, items: Sequence[Item], tries: int) -> None:
         """Not the events' fault: report not ready, wait, and let the caller try again. Meanwhile the
@@ -232,6 +302,19 @@ class Pipeline:
             return
         self._metrics.retried(judge(error))
         self._metrics.paused.set(1)
+        self._paused.add(asyncio.current_task())
         self._health.trouble(self._queue, f"paused: {describe(error)}")
         log.error("paused", queue=self._queue, error=describe(error), tries=tries)
         await asyncio.sleep(min(_LONGEST_WAIT, 0.1 * 2 ** min(tries, 10)) * random.uniform(0.5, 1.5))
+
+    def _go_on(self) -> None:
+        """This lane waits no longer; the queue is well once none does."""
+        if self._paused:
+            self._paused.discard(asyncio.current_task())
+            if not self._paused:
+                self._health.clear(self._queue)
+                self._metrics.paused.set(0)
+
+
+def _part_of(trigger: Trigger) -> Trigger:
+    return Trigger.SUSPECT if trigger is Trigger.SUSPECT else Trigger.ALONE

@@ -14,6 +14,7 @@ from yarl import URL
 
 from schemas.envelope import Event
 from schemas.errors import Unavailable
+from streams.amqp import Connection
 from streams.decode import STRUCTURED
 
 
@@ -85,8 +86,27 @@ class Publisher:
         Raises:
             OSError, aio_pika.exceptions.AMQPError: the broker cannot be reached or refuses us.
         """
-        self._connection = await aio_pika.connect_robust(named(self._url, self._name), timeout=self._timeout)
+        self._connection = await aio_pika.connect_robust(
+            named(self._url, self._name), timeout=self._timeout, connection_class=Connection
+        )
         self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+
+    async def count(self, queue: str) -> tuple[int, int]:
+        """(messages that wait, consumers) of a queue; asked on a channel of its own, which a queue that is
+        not there would close.
+
+        Raises:
+            OSError, TimeoutError, aio_pika.exceptions.AMQPError: the broker is away, or the queue is.
+        """
+        assert self._connection is not None
+        async with asyncio.timeout(self._timeout):
+            channel = self._connection.channel(publisher_confirms=False)
+            try:
+                await channel.initialize()
+                found = await (await channel.get_underlay_channel()).queue_declare(queue, passive=True)
+            finally:
+                await channel.close()
+        return found.message_count or 0, found.consumer_count or 0
 
     async def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None

@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """Parse deliveries straight from the socket's bytes; 0 leaves that to aio-pika, at half the speed."""
     max_decoded_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of message bodies being worked on for each queue; more waits undecoded."""
+    max_held_bytes: int = Field(128 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of all message bodies held by a process; beyond it RabbitMQ is not read until half is done."""
 
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     """A larger message is quarantined."""
@@ -116,6 +118,11 @@ class Settings(BaseSettings):
 
     suspect_deliveries: int = Field(3, ge=1)
     """A message delivered more often than this before is tried alone: it may be what kills workers."""
+    hold_seconds: float = Field(900, gt=0)
+    """How long a message is held while the world needs repair, before it is given back to the broker; at most
+    half of RabbitMQ's consumer_timeout (30 minutes)."""
+    watchdog_seconds: float = Field(10, gt=0)
+    """Time between two comparisons of our consumers with those that RabbitMQ reports."""
     shutdown_seconds: float = Field(20, gt=0)
     """How long a stop may take before what is unfinished is given back to the broker."""
     outbox_grace_seconds: float = Field(1.5, gt=0)

@@ -24,13 +24,13 @@ from functools import partial
 from typing import Any, Final, cast
 
 import structlog
-from aio_pika import RobustConnection
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
 from streams import frames
 from streams.acks import AckTracker
+from streams.amqp import Connection
 from streams.delivery import Delivery
 from streams.frames import PREFIX, Deliver
 
@@ -175,12 +175,12 @@ class Tap(asyncio.StreamReaderProtocol):
                 self._wire.abort()
 
     def sent(self, data: bytes) -> None:
-        """Look at what aiormq sends: a channel that it closes ends for us at that moment."""
-        if len(data) > PREFIX + 4 and data[PREFIX : PREFIX + 4] in (
-            frames.CHANNEL_CLOSE,
-            frames.CHANNEL_CLOSE_OK,
-        ):
-            self._end(frames.frame_at(data, 0)[1])
+        """Look at what aiormq sends: a channel that it closes acknowledges nothing from that moment on. What
+        is still delivered on it, until the broker has closed it, too, is taken out all the same."""
+        if len(data) > PREFIX + 4 and data[PREFIX : PREFIX + 4] == frames.CHANNEL_CLOSE:
+            number = frames.frame_at(data, 0)[1]
+            if channel := self._channels.get(number):
+                channel.acks.closed = True
 
     def hold(self) -> None:
         """Read nothing more from the socket; TCP then stops the broker. Heartbeats are not heard either."""
@@ -258,7 +258,7 @@ class Taps(TransportFactory):
         return reader, _Writer(transport, tap, reader, loop)
 
 
-class TappedConnection(RobustConnection):
+class TappedConnection(Connection):
     """aio-pika's robust connection, with taps."""
 
     def __init__(self, url: URL, *args: Any, taps: Taps, **kwargs: Any) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from schemas.contract import BatchPolicy
+from schemas.contract import BatchPolicy, Trigger
 from schemas.envelope import event_types
 from schemas.ids import uuid7
 from schemas.tasks import TaskEvent
 from streams.acks import AckTracker
 from streams.batcher import Closed
+from streams.budget import Budget
 from streams.decode import BATCH, STRUCTURED, Decoder, Window
 from streams.delivery import Delivery, Item
 from streams.intake import Intake
+from streams.pipeline import More
 from streams.telemetry import Telemetry
 
 
@@ -25,18 +28,23 @@ class Gate:
 
     def __init__(self) -> None:
         self.batches: list[list[Item]] = []
+        self.suspects: list[int] = []
         self.open = asyncio.Event()
 
     @property
     def sizes(self) -> list[int]:
         return [len(batch) for batch in self.batches]
 
-    async def run(self, closed: Closed[Item]) -> None:
+    async def run(self, closed: Closed[Item], more: More = list) -> None:
         self.batches.append(closed.items)
         await self.open.wait()
         for item in closed.items:
             item.delivery.settle()
         await closed.items[0].delivery.acks.flush()
+
+    async def run_suspect(self, delivery: Delivery, read: Callable[[Delivery], list[Item]]) -> None:
+        self.suspects.append(delivery.tag)
+        await self.run(Closed(read(delivery), Trigger.SUSPECT))
 
 
 class Acknowledged:
@@ -49,7 +57,18 @@ class Acknowledged:
         self.mark = tag
 
 
-def intake_for(gate: Gate, policy: BatchPolicy, *, max_bytes: int = 1_000_000, **options: Any) -> Intake:
+def unlimited() -> Budget:
+    return Budget(1 << 62, lambda: None, lambda: None)
+
+
+def intake_for(
+    gate: Gate,
+    policy: BatchPolicy,
+    *,
+    max_bytes: int = 1_000_000,
+    budget: Budget | None = None,
+    **options: Any,
+) -> Intake:
     telemetry = Telemetry.disabled()
     decoder = Decoder(
         event_types(TaskEvent),
@@ -58,7 +77,7 @@ def intake_for(gate: Gate, policy: BatchPolicy, *, max_bytes: int = 1_000_000, *
         max_events=100,
     )
     return Intake(
-        "q", policy, decoder, gate.run, telemetry.tracing, telemetry.metrics.queue("q"),
+        "q", policy, decoder, gate, budget or unlimited(), telemetry.tracing, telemetry.metrics.queue("q"),
         max_bytes=max_bytes, suspect_after=3, **options,
     )  # fmt: skip
 

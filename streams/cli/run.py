@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import uvloop
 
 from schemas.contract import Store
-from streams.app import Service, stop_on_signals
+from streams.app import Service
 from streams.health import free_port
+from streams.lifecycle import stop_on_signals
 from streams.migrations import migrate
 from streams.processes import ProcessGroup
 from streams.settings import Settings

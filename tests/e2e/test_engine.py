@@ -34,6 +34,7 @@ def note(trouble: str | None = None, **attributes: Any) -> dict[str, Any]:
 def _forget() -> None:
     troubled.attempts.clear()
     troubled.broken = troubled.fixed = False
+    troubled.gate = None
 
 
 async def stored(database: asyncpg.Pool) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -14,6 +17,8 @@ attempts: list[int] = []
 broken = False
 fixed = False
 """The handler takes everything, as after a deployment."""
+gate: asyncio.Event | None = None
+"""What a batch waits for that begins now."""
 
 
 class TroubleData(Data):
@@ -32,6 +37,8 @@ class NoteTaken(Event):
 async def record_notes(batch: Batch[NoteTaken], tx: Any) -> Changes:
     """Go wrong as told."""
     attempts.append(len(batch.events))
+    if gate is not None:
+        await gate.wait()
     if broken:
         raise KeyError("a bug that hits every event")
     for event in batch.events:
@@ -40,6 +47,8 @@ async def record_notes(batch: Batch[NoteTaken], tx: Any) -> Changes:
                 await tx.execute("SELECT $1::text", "NUL \0 in a text")
             case "refuse":
                 raise Refused("cannot be applied", field="data.trouble")
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)  # for workers that are processes of their own
             case "bug":
                 raise KeyError("a bug that hits one event")
             case _:

@@ -11,7 +11,7 @@ from streams.batcher import Batcher
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(0, 400)),
-        st.tuples(st.just("alone"), st.just(0)),
+        st.tuples(st.just("remove"), st.integers(2, 5)),
         st.tuples(st.just("wait"), st.integers(0, 30)),
         st.tuples(st.just("take"), st.just(0)),
     ),
@@ -30,9 +30,10 @@ def test_items_in_are_items_out_in_bounded_batches(
     policy: BatchPolicy, script: list[tuple[str, int]]
 ) -> None:
     batcher: Batcher[tuple[int, int]] = Batcher(policy)
-    now, shared, alone = 0.0, [], []
+    now = 0.0
+    taken_in: list[tuple[int, int]] = []
     out: list[tuple[int, int]] = []
-    out_alone: list[tuple[int, int]] = []
+    removed: list[tuple[int, int]] = []
 
     def take() -> bool:
         due = batcher.due_in(now)
@@ -42,20 +43,17 @@ def test_items_in_are_items_out_in_bounded_batches(
             return False
         assert 1 <= len(closed.items) <= policy.size
         assert len(closed.items) == 1 or sum(size for _, size in closed.items) <= policy.bytes
-        if closed.trigger is Trigger.ALONE:
-            assert len(closed.items) == 1
-            out_alone.extend(closed.items)
-        else:
-            out.extend(closed.items)
+        out.extend(closed.items)
         return True
 
     for number, (step, value) in enumerate(script):
         if step == "add":
             batcher.add((number, value), value, now)
-            shared.append((number, value))
-        elif step == "alone":
-            batcher.add_alone([(number, 0)])
-            alone.append((number, 0))
+            taken_in.append((number, value))
+        elif step == "remove":
+            gone = batcher.remove(lambda item, nth=value: item[0] % nth == 0)  # type: ignore[misc]
+            assert all(number % value == 0 for number, _ in gone)
+            removed += gone
         elif step == "wait":
             now += value / 1000
         else:
@@ -64,8 +62,9 @@ def test_items_in_are_items_out_in_bounded_batches(
     while take():
         pass
     assert len(batcher) == 0
-    assert out == shared
-    assert out_alone == alone
+    assert out == [item for item in taken_in if item not in removed]
+    assert set(out).isdisjoint(removed)
+    assert len(out) + len(removed) == len(taken_in)
 
 
 def test_a_batch_that_is_not_full_waits_for_the_one_in_flight() -> None:

@@ -53,3 +53,4 @@ async def test_a_suspect_is_tried_alone() -> None:
     intake.drain()
     await intake.lane()
     assert sorted(gate.sizes) == [1, 4]
+    assert gate.suspects == [3]

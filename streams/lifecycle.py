@@ -1,0 +1,61 @@
+"""Beginnings and endings: signals, steps that a stop interrupts, endings that are bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Coroutine, Iterable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+async def unless(stop: asyncio.Event, step: Coroutine[object, object, None]) -> bool:
+    """Run a step of a beginning; False when told to stop meanwhile, which cancels it. Raises what the step
+    raises."""
+    working = asyncio.create_task(step)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.wait({working, stopping})
+    if working.cancelled():
+        return False
+    working.result()
+    return True
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and again if one took the first time for an error of its server: a driver that is
+    cancelled while its connection breaks may raise that instead."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.5)
+
+
+async def quietly(step: Awaitable[object], what: str, seconds: float) -> None:
+    """One step of an ending: bounded in time, and no reason to leave out the next ones."""
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except Exception as error:  # noqa: BLE001 - a server that is gone can fail in any way
+        log.warning("did not close in order", what=what, error=type(error).__name__)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
+    return stop
