@@ -17,8 +17,8 @@ from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
-from streams.refusal import reason
 from streams.lifecycle import stop_on_signals
+from streams.refusal import reason
 from streams.settings import Settings, require
 from streams.telemetry import Telemetry
 

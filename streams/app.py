@@ -342,6 +342,7 @@ class Service:
         """Gauges that are read when somebody looks."""
         metrics = self.telemetry.metrics
         for queue, intake in self.intakes.items():
+            intake.tell_metrics()
             metrics.queue(queue).in_flight.set(intake.undecoded + intake.waiting + intake.running)
         if self._database is not None and self._outbox is not None:
             try:

@@ -8,7 +8,18 @@ import typer
 
 from schemas.errors import StreamsError
 from streams.cli import (
-    bench, demo, dlq, migrate, partitions, publish, run, scores, stack, tail, topology, verify,
+    bench,
+    demo,
+    dlq,
+    migrate,
+    partitions,
+    publish,
+    run,
+    scores,
+    stack,
+    tail,
+    topology,
+    verify,
 )  # fmt: skip
 from streams.stack import StackError
 

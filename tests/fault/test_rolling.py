@@ -1,4 +1,4 @@
-"""A rolling restart under load: no effect twice, nothing given back, so nothing comes near a delivery limit."""
+"""A rolling restart under load: no effect twice, nothing given back, nothing near a delivery limit."""
 
 from __future__ import annotations
 
