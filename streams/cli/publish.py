@@ -126,7 +126,7 @@ async def _send(
     quiet: bool,
 ) -> bool:
     """Send what is valid; whether Ctrl-C ended it."""
-    from streams.app import stop_on_signals
+    from streams.lifecycle import stop_on_signals
     from streams.producer import NotConfirmed
     from streams.producer.lines import send_lines
 

@@ -86,7 +86,7 @@ class _Watcher:
         from aio_pika.exceptions import AMQPError
 
         from schemas.errors import ConfigurationError
-        from streams.app import stop_on_signals
+        from streams.lifecycle import stop_on_signals
 
         stop = stop_on_signals()
         ended = asyncio.create_task(stop.wait())
