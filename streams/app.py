@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import aio_pika.exceptions
-import asyncpg
 import structlog
 
 from schemas.contract import Store, Subscription
-from schemas.errors import ConfigurationError, StreamsError, Unavailable
+from schemas.errors import ConfigurationError, StreamsError
 from streams import partitions
 from streams.amqp import tolerate_any_property
 from streams.budget import Budget
@@ -29,12 +27,12 @@ from streams.decode import Decoder, Window
 from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.health import Health, HealthServer
 from streams.intake import Intake
-from streams.lifecycle import end, quietly, stop_on_signals, unless
+from streams.lifecycle import UNREACHABLE, end, quietly, stop_on_signals, unless, until_up
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
 from streams.quarantine import Quarantine
-from streams.refusal import reason
+from streams.reader import Reader
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
 from streams.settings import Settings, TraceOrigin, require
@@ -48,13 +46,6 @@ from streams.watchdog import Consumer, Watchdog
 log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS = 1.0
-_UNREACHABLE = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    aio_pika.exceptions.AMQPError,
-    Unavailable,
-)
 
 
 class Service:
@@ -122,7 +113,7 @@ class Service:
         lanes = self._start_lanes(group)
         background = self._start_background(group)
         self._tasks = [*lanes, *background]
-        if await unless(stop, self._until_up("consumers", self._broker.start)):
+        if await unless(stop, until_up(self.health, "consumers", self._broker.start)):
             watchdog = group.create_task(self._watchdog().run(), name="watchdog")
             self._ready()
             await stop.wait()
@@ -140,8 +131,8 @@ class Service:
         """Everything but consuming. Waits for servers that are not there yet."""
         if self._database is not None:
             self._trials = PostgresTrials(self._database)
-            await self._until_up("PostgreSQL", self._database.connect)
-            await self._until_up("schema", self._check_window)
+            await until_up(self.health, "PostgreSQL", self._database.connect)
+            await until_up(self.health, "schema", self._check_window)
             self._outbox = Outbox(
                 self._database,
                 self._publisher,
@@ -152,8 +143,8 @@ class Service:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
             self._cache = Cache(redis, metrics=self.telemetry.metrics)
             self._trials = RedisTrials(redis)
-        await self._until_up("RabbitMQ", self._publisher.connect)
-        await self._until_up("topology", self._declare)
+        await until_up(self.health, "RabbitMQ", self._publisher.connect)
+        await until_up(self.health, "topology", self._declare)
         for subscription in self._subscriptions:
             self._build(subscription)
 
@@ -198,16 +189,13 @@ class Service:
             max_depth=settings.max_json_depth,
         )
         intake = self.intakes[queue] = Intake(
-            queue,
             self._policies[queue],
-            decoder,
+            Reader(queue, decoder, telemetry.tracing, frozenset(subscription.publishes)),
             pipeline,
             self._budget,
-            telemetry.tracing,
             metrics,
             max_bytes=settings.max_decoded_bytes,
             suspect_after=settings.suspect_deliveries,
-            echoes=frozenset(subscription.publishes),
         )
         subscriber = self._subscribers[queue] = subscribe(
             self._broker, subscription, settings.prefetch, intake.offer
@@ -240,20 +228,6 @@ class Service:
             return PostgresStore(self._database, subscription)
         assert self._cache is not None
         return RedisStore(self._cache, subscription)
-
-    async def _until_up(self, server: str, connect: Callable[[], Awaitable[None]]) -> None:
-        """Connect, however long the server takes to come up; say so by readiness and in the log."""
-        wait = 0.2
-        while True:
-            try:
-                await connect()
-                self.health.clear(server)
-                return
-            except _UNREACHABLE as error:
-                self.health.trouble(server, f"cannot connect: {reason(error)}")
-                log.warning("waiting for a server", server=server, error=reason(error))
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, 5.0)
 
     def _start_lanes(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         return [
@@ -341,6 +315,7 @@ class Service:
     async def _refresh(self) -> None:
         """Gauges that are read when somebody looks."""
         metrics = self.telemetry.metrics
+        metrics.held_bytes.set(self._budget.held)
         for queue, intake in self.intakes.items():
             intake.tell_metrics()
             metrics.queue(queue).in_flight.set(intake.undecoded + intake.waiting + intake.running)
@@ -350,5 +325,5 @@ class Service:
                 metrics.db_pool_size.set(pool.get_size())
                 metrics.db_pool_idle.set(pool.get_idle_size())
                 await self._outbox.pending()
-            except _UNREACHABLE:
+            except UNREACHABLE:
                 log.warning("metrics without the database's part")

@@ -25,11 +25,10 @@ from schemas.contract import BatchPolicy
 from streams.acks import AckTracker
 from streams.batcher import Batcher, Closed
 from streams.budget import Budget
-from streams.decode import Decoder
 from streams.delivery import Delivery, Item
 from streams.pipeline import More
-from streams.quarantine import REPLAY_OF
-from streams.telemetry import QueueMetrics, Tracing
+from streams.reader import Reader
+from streams.telemetry import QueueMetrics
 
 _TICK: Final = 0.0005  # seconds; a difference that is not worth setting an alarm anew
 
@@ -50,33 +49,26 @@ class Intake:
         budget: of the process.
         max_bytes: of bodies that are decoded and not settled; a larger message is let in alone.
         suspect_after: a message delivered more often than this before is tried alone.
-        echoes: event types that are done as soon as they are seen.
     """
 
     def __init__(
         self,
-        queue: str,
         policy: BatchPolicy,
-        decoder: Decoder,
+        reader: Reader,
         runner: Runner,
         budget: Budget,
-        tracing: Tracing,
         metrics: QueueMetrics,
         *,
         max_bytes: int,
         suspect_after: int,
-        echoes: frozenset[str] = frozenset(),
     ) -> None:
-        self._queue = queue
-        self._decoder = decoder
+        self._reader = reader
         self._runner = runner
         self._budget = budget
-        self._tracing = tracing
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._max_ahead = policy.size * policy.lanes  # a batch for each lane is ready when it comes back
         self._suspect_after = suspect_after
-        self._echoes = echoes
         self._acks: AckTracker | None = None
         self._undecoded: deque[Delivery] = deque()
         self._suspects: deque[Delivery] = deque()
@@ -159,7 +151,7 @@ class Intake:
         self.running += 1
         self._admit(delivery)
         try:
-            await self._runner.run_suspect(delivery, self._read)
+            await self._runner.run_suspect(delivery, self._reader.read)
         finally:
             self.running -= 1
 
@@ -201,18 +193,12 @@ class Intake:
     def _decode(self, delivery: Delivery) -> None:
         """The delivery's events wait for a batch now; what we published ourselves is done already."""
         self._admit(delivery)
-        if items := self._read(delivery):
+        if items := self._reader.read(delivery):
             share, now = len(delivery.body) // len(items), asyncio.get_running_loop().time()
             for item in items:
                 self._batcher.add(item, share, now)
         else:
             self._flush_soon()
-
-    def _read(self, delivery: Delivery) -> list[Item]:
-        """The events that are to be stored."""
-        items = self._decoder.decode(delivery)
-        self._trace(delivery, items)
-        return [item for item in items if not self._is_echo(item)] if self._echoes else items
 
     def _give_back(self, delivery: Delivery) -> None:
         self.decoded_bytes -= len(delivery.body)
@@ -254,15 +240,6 @@ class Intake:
         self._budget.give(sum(len(delivery.body) for delivery in waiting if delivery.acks.closed))
         return deque(delivery for delivery in waiting if not delivery.acks.closed)
 
-    def _is_echo(self, item: Item) -> bool:
-        """Whether it is an event that we published ourselves; it is settled then."""
-        if item.event is None or item.event.type not in self._echoes:
-            return False
-        if item.trace is not None:
-            self._tracing.settle(item.trace)
-        item.delivery.settle()
-        return True
-
     def _flush_soon(self) -> None:
         """Acknowledge what is done without a batch: no lane will."""
         if not self._flush_is_due:
@@ -275,30 +252,6 @@ class Intake:
         self._flush_is_due = False
         if self._acks is not None:
             await self._acks.flush()
-
-    def _trace(self, delivery: Delivery, items: list[Item]) -> None:
-        message = delivery.trace = self._tracing.message(
-            self._queue,
-            received_ns=delivery.received_ns,
-            traceparent=_context(delivery, items, "traceparent"),
-            tracestate=_context(delivery, items, "tracestate"),
-            message_id=delivery.message_id,
-            body_size=len(delivery.body),
-            events=len(items),
-            delivery_count=delivery.delivery_count,
-            replay_of=delivery.headers.get(REPLAY_OF),
-        )
-        if len(items) == 1:
-            items[0].trace = message
-            return
-        for item in items:
-            event = item.event
-            if event is None or event.traceparent is None:
-                item.trace = message
-            else:
-                item.trace = self._tracing.event(
-                    message, traceparent=event.traceparent, tracestate=event.tracestate, message_id=event.id
-                )
 
     async def _next(self) -> Closed[Item] | Delivery | None:
         loop = asyncio.get_running_loop()
@@ -360,14 +313,3 @@ def _without_stale(closed: Closed[Item]) -> Closed[Item]:
         else:
             current.append(item)
     return Closed(current, closed.trigger)
-
-
-def _context(delivery: Delivery, items: list[Item], name: str) -> str | None:
-    """Trace context: the AMQP header, else (for a single event) the CloudEvents attribute."""
-    value = delivery.headers.get(name)
-    if isinstance(value, bytes):
-        value = value.decode("ascii", errors="replace")
-    if isinstance(value, str):
-        return value
-    event = items[0].event
-    return getattr(event, name) if event is not None and len(items) == 1 else None

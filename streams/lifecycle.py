@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
+import aio_pika.exceptions
+import asyncpg
 import structlog
 
+from schemas.errors import Unavailable
+from streams.health import Health
+from streams.refusal import reason
+
 log = structlog.get_logger(__name__)
+
+UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    aio_pika.exceptions.AMQPError,
+    Unavailable,
+)
+"""What a server that is not there makes a client raise."""
 
 
 async def unless(stop: asyncio.Event, step: Coroutine[object, object, None]) -> bool:
@@ -26,6 +41,21 @@ async def unless(stop: asyncio.Event, step: Coroutine[object, object, None]) -> 
         return False
     working.result()
     return True
+
+
+async def until_up(health: Health, server: str, connect: Callable[[], Awaitable[None]]) -> None:
+    """Connect, however long the server takes to come up; say so by readiness and in the log."""
+    wait = 0.2
+    while True:
+        try:
+            await connect()
+            health.clear(server)
+            return
+        except UNREACHABLE as error:
+            health.trouble(server, f"cannot connect: {reason(error)}")
+            log.warning("waiting for a server", server=server, error=reason(error))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 5.0)
 
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:

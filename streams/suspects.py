@@ -86,14 +86,14 @@ class RedisTrials:
 
     async def begin(self, key: UUID) -> int:
         name = f"suspect:{key}"
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(name, self._process)
             pipe.expire(name, _DAYS * 86_400)
             pipe.scard(name)
             return int((await pipe.execute())[-1]) - 1
 
     async def end(self, key: UUID) -> None:
-        await self._redis.delete(f"suspect:{key}")
+        await self._redis.unlink(f"suspect:{key}")
 
 
 class Court:

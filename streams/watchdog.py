@@ -166,10 +166,14 @@ class Consumer:
         before, subscriber = self._look, self._subscriber
         room = subscriber.unacknowledged < self._prefetch
         self._look = Look(subscriber.is_consuming, consumers, ready, self._intake.received, room)
-        if before is None or self.is_given_back or budget.holding_since is not None:
+        if self.is_given_back:
+            lost = self._lost > 0  # subscribing anew does not even succeed, though the broker answers
+        elif before is None or budget.holding_since is not None:
             return
-        if not is_lost(before, self._look):
-            if self._lost:
+        else:
+            lost = is_lost(before, self._look)
+        if not lost:
+            if self._lost and not self.is_given_back:
                 self._lost = 0
                 self._health.clear(self._trouble)
             return
@@ -179,8 +183,9 @@ class Consumer:
                 f"no consumer of ours is served on {self.queue!r}; {_TRIES} new subscriptions were in vain"
             )
         self._look = None
-        self.disown("the broker knows nothing of our consumer")
-        await self.give_back()
+        if not self.is_given_back:
+            self.disown("the broker knows nothing of our consumer")
+            await self.give_back()
 
     def _held_for(self, now: float) -> float:
         """Seconds that the oldest unacknowledged message is the same one."""

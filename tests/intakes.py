@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from schemas.contract import BatchPolicy, Trigger
@@ -20,6 +19,7 @@ from streams.decode import BATCH, STRUCTURED, Decoder, Window
 from streams.delivery import Delivery, Item
 from streams.intake import Intake
 from streams.pipeline import More
+from streams.reader import Reader
 from streams.telemetry import Telemetry
 
 
@@ -67,7 +67,7 @@ def intake_for(
     *,
     max_bytes: int = 1_000_000,
     budget: Budget | None = None,
-    **options: Any,
+    echoes: frozenset[str] = frozenset(),
 ) -> Intake:
     telemetry = Telemetry.disabled()
     decoder = Decoder(
@@ -77,8 +77,8 @@ def intake_for(
         max_events=100,
     )
     return Intake(
-        "q", policy, decoder, gate, budget or unlimited(), telemetry.tracing, telemetry.metrics.queue("q"),
-        max_bytes=max_bytes, suspect_after=3, **options,
+        policy, Reader("q", decoder, telemetry.tracing, echoes), gate, budget or unlimited(),
+        telemetry.metrics.queue("q"), max_bytes=max_bytes, suspect_after=3,
     )  # fmt: skip
 
 

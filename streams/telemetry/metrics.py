@@ -234,6 +234,7 @@ class Metrics:
             "route",
             "status_code",
         )
+        self.held_bytes = self._gauge("held_bytes", "Bytes of the message bodies that this process holds.")
         self.http_requests_in_flight = self._gauge("http_requests_in_flight", "Requests being answered.")
         self.spans_dropped = self._counter("spans_dropped", "Spans lost on their way out.", "reason")
         self.spans_waiting = self._gauge("spans_waiting", "Spans that wait to be exported.")

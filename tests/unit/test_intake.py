@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.contract import BatchPolicy
 from streams.acks import AckTracker
-from tests.intakes import Acknowledged, Gate, delivery, intake_for
+from tests.intakes import Acknowledged, Gate, delivery, intake_for, unlimited
 
 BODY = 230  # bytes of one event, at most
 
@@ -69,6 +69,26 @@ async def test_what_waits_for_a_channel_that_is_gone_is_forgotten() -> None:
     assert (len(new), intake.decoded_bytes) == (0, 0)
 
 
+async def test_what_is_disowned_takes_no_room_and_acknowledges_nothing() -> None:
+    gate, acknowledged, budget = Gate(), Acknowledged(), unlimited()
+    acks = AckTracker(acknowledged)
+    intake = intake_for(gate, BatchPolicy(size=2, linger=0, lanes=1), max_bytes=10_000, budget=budget)
+    lane = asyncio.create_task(intake.lane())
+    for number in range(1, 6):
+        intake.offer(delivery(number, acks, padding=4_000, redelivered=9 if number == 5 else 0))
+    await _until(lambda: gate.suspects == [5])
+    assert intake.front == (acks, 1)
+    intake.disown()
+    assert (intake.waiting, intake.undecoded, intake.front) == (0, 0, None)
+    assert 4_000 < budget.held == intake.decoded_bytes < 5_000, "what the lane holds"
+    intake.offer(delivery(6, acks))
+    assert intake.waiting == 0, "what was under way when the channel was closed"
+    gate.open.set()
+    intake.drain()
+    await lane
+    assert (budget.held, intake.decoded_bytes, acknowledged.mark) == (0, 0, 0)
+
+
 async def test_what_we_published_ourselves_is_acknowledged_without_a_batch() -> None:
     gate, acknowledged = Gate(), Acknowledged()
     acks = AckTracker(acknowledged)
@@ -89,7 +109,9 @@ def test_every_event_reaches_a_lane_once_and_the_bounds_hold(
     async def scenario() -> None:
         gate, acks = Gate(), AckTracker(Acknowledged())
         gate.open.set()
-        intake = intake_for(gate, BatchPolicy(size=5, linger=0.001, lanes=lanes), max_bytes=4_000)
+        budget = unlimited()
+        policy = BatchPolicy(size=5, linger=0.001, lanes=lanes)
+        intake = intake_for(gate, policy, max_bytes=4_000, budget=budget)
         running = [asyncio.create_task(intake.lane()) for _ in range(lanes)]
         offered = 0
         for number, (events, padding, pause) in enumerate(arrivals, 1):
@@ -104,7 +126,7 @@ def test_every_event_reaches_a_lane_once_and_the_bounds_hold(
             await asyncio.gather(*running)
         assert sum(gate.sizes) == offered
         assert max(gate.sizes, default=0) <= 5
-        assert (len(acks), intake.decoded_bytes, intake.undecoded) == (0, 0, 0)
+        assert (len(acks), intake.decoded_bytes, intake.undecoded, budget.held) == (0, 0, 0, 0)
         order = [(item.delivery.tag, item.index) for batch in gate.batches for item in batch]
         assert order == sorted(order)
 
