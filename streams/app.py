@@ -302,7 +302,7 @@ class Service:
         if self._outbox is not None:
             await quietly(self._outbox.flush(), "outbox", 2.0)  # else its rows stay for the sweeper
         endings = [
-            quietly(self._broker.stop(), "consumers", 3.0),
+            quietly(self._broker.end(), "consumers", 3.0),
             quietly(self._publisher.close(), "publisher", 3.0),
         ]
         if self._cache is not None:

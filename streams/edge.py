@@ -58,6 +58,12 @@ class Broker(RabbitBroker):
             Connection if self.taps is None else partial(TappedConnection, taps=self.taps)
         )
 
+    async def end(self) -> None:
+        """Close the connection at once: consumers are cancelled by then, and FastStream's `stop` would wait
+        for each of them on a link that may be half open, while the library goes on to reconnect."""
+        if self._connection is not None:
+            await self._connection.close()
+
     def hold(self) -> None:
         """Read no more deliveries until `resume`. Not for long: RabbitMQ gives up on a connection that is not
         read for 30 seconds, and hears no heartbeat. Without a tap nothing happens."""

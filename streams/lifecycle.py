@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Final
 
 import aio_pika.exceptions
 import asyncpg
@@ -15,6 +18,8 @@ from streams.health import Health
 from streams.refusal import reason
 
 log = structlog.get_logger(__name__)
+
+_FORCED: Final = 1  # exit status
 
 UNREACHABLE = (
     OSError,
@@ -89,3 +94,11 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
     return stop
+
+
+def leave_within(seconds: float) -> None:
+    """End the process by force unless it ends by itself: everything of ours is closed, and what a library
+    left behind (a socket whose buffer nobody will ever read) must not keep it."""
+    timer = threading.Timer(seconds, os._exit, [_FORCED])
+    timer.daemon = True
+    timer.start()

@@ -13,7 +13,7 @@ import uvloop
 from schemas.contract import Store
 from streams.app import Service
 from streams.health import free_port
-from streams.lifecycle import stop_on_signals
+from streams.lifecycle import leave_within, stop_on_signals
 from streams.migrations import migrate
 from streams.processes import ProcessGroup
 from streams.settings import Settings
@@ -59,7 +59,14 @@ def _serve(role: Store) -> None:
     settings = Settings.load()
     configure_logging(settings.log_level, json=settings.log_json)
     service = Service(settings, role)
-    uvloop.run(service.run())
+
+    async def serve() -> None:
+        try:
+            await service.run()
+        finally:
+            leave_within(5.0)
+
+    uvloop.run(serve())
 
 
 async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:

@@ -269,8 +269,7 @@ async def test_events_that_we_published_ourselves_are_acknowledged_on_a_quiet_st
             },
         )
         await publish(servers.amqp, "votes", [decided])
-        received = worker.telemetry.metrics.queue("votes.record_votes").received
-        await eventually(lambda: received._value.get() == 1, "it arrives")
+        await eventually(lambda: worker.intakes["votes.record_votes"].received == 1, "it arrives")
         await eventually(lambda: worker.unacknowledged == 0, "it is acknowledged")
     assert await depth(servers.amqp, "quarantine") == 0
 

@@ -231,11 +231,11 @@ async def test_a_stop_does_not_wait_for_a_broker_that_is_away(
         begun = time.monotonic()
         await asyncio.wait_for(service.run(stop), 20)
         assert time.monotonic() - begun < 10
-        left = [t for t in asyncio.all_tasks() - tasks if "connection_factory" in str(t.get_coro())]
-        assert left == [], "nobody goes on connecting"
+        assert connecting(tasks) == [], "nobody goes on connecting"
 
 
 async def test_links_that_are_half_open_do_not_hold_up_a_stop(servers: Servers) -> None:
+    tasks = asyncio.all_tasks()
     async with (
         through_a_proxy(servers) as (amqp, proxied),
         Proxy(servers.database) as postgres,
@@ -252,6 +252,12 @@ async def test_links_that_are_half_open_do_not_hold_up_a_stop(servers: Servers) 
         stop.set()
         await asyncio.wait_for(ended, 25)
         assert time.monotonic() - begun < 15
+        assert connecting(tasks) == [], "nobody goes on connecting"
+
+
+def connecting(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """Tasks of the library that would reconnect for ever."""
+    return [task for task in asyncio.all_tasks() - before if "connection_factory" in str(task.get_coro())]
 
 
 async def test_what_the_deadline_gives_back_is_counted(servers: Servers, database: asyncpg.Pool) -> None:
