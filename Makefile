@@ -1,5 +1,6 @@
 # make demo    everything from nothing to a running demonstration (ARGS="..." go to `streams demo`)
 # make test    what CI runs: setup, check, then the whole test suite (ARGS="..." go to pytest)
+# make fault   the fault suite: kills, servers that go away, bad links (ARGS="--scenario kill --scale 0.1")
 # make check   format, lint, types, import contracts; writes nothing
 # make format  apply the formatter and the safe lint fixes
 # make lock    write requirements.lock anew (ARGS=--upgrade for newer versions)
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test check format lock audit clean
+.PHONY: help setup demo test fault check format lock audit clean
 
 # Quoted wherever it is used: a checkout's path may hold spaces.
 BIN := $(CURDIR)/.venv/bin
@@ -33,6 +34,9 @@ check: setup
 
 test: check
 	"$(BIN)/python" -m pytest $(ARGS)
+
+fault: setup
+	@"$(BIN)/python" -m tests.fault.harness.suite $(ARGS)
 
 format: setup
 	"$(BIN)/ruff" check --fix .

@@ -77,7 +77,8 @@ class Intake:
         self._flushes: set[asyncio.Task[None]] = set()
         self._batcher: Batcher[Item] = Batcher(policy)
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0
         self.running = 0
         """Events in lanes now."""
         self.received = 0
@@ -284,10 +285,11 @@ class Intake:
 
     def _set_alarm(self, when: float) -> None:
         if self._alarm is not None:
-            if abs(self._alarm.when() - when) < _TICK:
+            if abs(self._alarm_at - when) < _TICK:
                 return
             self._alarm.cancel()  # a lane has begun or ended meanwhile
-        self._alarm = asyncio.get_running_loop().call_at(when, self._ring)
+        # The time is kept here: uvloop's handle of what is due at once has no `when`.
+        self._alarm, self._alarm_at = asyncio.get_running_loop().call_at(when, self._ring), when
 
     def _ring(self) -> None:
         self._alarm = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import uvloop
+
 from schemas.contract import BatchPolicy
 from streams.acks import AckTracker
 from tests.intakes import Acknowledged, Gate, delivery, intake_for
@@ -54,3 +56,21 @@ async def test_a_suspect_is_tried_alone() -> None:
     await intake.lane()
     assert sorted(gate.sizes) == [1, 4]
     assert gate.suspects == [3]
+
+
+def test_an_alarm_that_is_due_at_once_can_be_set_again_on_uvloop() -> None:
+    """uvloop makes no timer below half a millisecond; what it gives instead cannot say when it rings."""
+
+    async def offered() -> list[int]:
+        gate, acks = Gate(), AckTracker(Acknowledged())
+        gate.open.set()
+        intake = intake_for(gate, BatchPolicy(size=10, linger=0.0004, lanes=1))
+        lane = asyncio.create_task(intake.lane())
+        await asyncio.sleep(0)  # the lane waits now
+        intake.offer(delivery(1, acks))
+        intake.offer(delivery(2, acks))
+        intake.drain()
+        await lane
+        return gate.sizes
+
+    assert uvloop.run(offered()) == [2]

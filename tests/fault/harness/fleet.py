@@ -73,6 +73,7 @@ class Nursery:
                 _note_end(member, told["status"])
             else:
                 self._early[told["ended"]] = told["status"]
+        self._started.put_nowait(0)
 
     async def start(
         self, role: str, environment: Mapping[str, str], port: int, log: Path, crash: tuple[str, int] | None
@@ -81,9 +82,13 @@ class Nursery:
         assert self._process.stdin is not None
         order = {"role": role, "env": dict(environment), "log": str(log), "crash": crash}
         async with self._asking:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            await self._process.stdin.drain()
+            with suppress(ConnectionError):
+                self._process.stdin.write(json.dumps(order).encode() + b"\n")
+                await self._process.stdin.drain()
             pid = await self._started.get()
+            if not pid:
+                self._started.put_nowait(0)
+                raise RuntimeError("the nursery has ended; its last words are above")
         member = Member(role, pid, f"http://127.0.0.1:{port}", crash)
         if pid in self._early:
             _note_end(member, self._early.pop(pid))

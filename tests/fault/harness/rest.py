@@ -47,8 +47,8 @@ class Rest:
         return Look(stored, unpublished, letters, waiting)
 
     async def wait(self, events: int, letters: int, seconds: float) -> str:
-        """Return "" once at rest, or what is still awaited after `seconds`."""
-        deadline = time.monotonic() + seconds
+        """Return "" once at rest, or what is still awaited when nothing has changed for `seconds`."""
+        deadline, before = time.monotonic() + seconds, None
         while True:
             now = await self.look()
             if now is None:
@@ -57,6 +57,8 @@ class Rest:
                 awaited = f"{now}, of {events} events and {letters} bad ones"
             else:
                 return ""
+            if now is not None and now != before:
+                deadline, before = time.monotonic() + seconds, now
             if time.monotonic() > deadline:
                 return awaited
             await asyncio.sleep(PAUSE_SECONDS)

@@ -40,6 +40,9 @@ SCENARIOS: dict[str, Scenario] = {
     **memory.SCENARIOS,
 }
 
+CLOSER = {**links.CELLS, **kills.SHORT}
+"""Run when they are named, and in no whole run."""
+
 
 async def run(names: Sequence[str], scale: float, report: Callable[[Row], None]) -> dict[str, str]:
     """Run scenarios one after another on servers of their own; returns the facts about the run."""
@@ -48,7 +51,7 @@ async def run(names: Sequence[str], scale: float, report: Callable[[Row], None])
         facts = await table.facts_of(place.urls)
         stage = Stage(place, forks, scale, report)
         for name in names:
-            await (SCENARIOS | links.CELLS)[name](stage)
+            await (SCENARIOS | CLOSER)[name](stage)
     return facts
 
 
@@ -60,11 +63,11 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="names of the scenarios")
     options = parser.parse_args()
     if options.list:
-        print("\n".join((*SCENARIOS, *links.CELLS)))
+        print("\n".join((*SCENARIOS, *CLOSER)))
         return 0
     wanted = tuple(options.scenario.split(",")) if options.scenario else ("",)
     names = [name for name in SCENARIOS if name.startswith(wanted)]
-    names += [name for name in wanted if name in links.CELLS]
+    names += [name for name in wanted if name in CLOSER and name not in names]
     if not names:
         parser.error(f"no scenario begins with {options.scenario!r}; there are {', '.join(SCENARIOS)}")
     configure_logging("CRITICAL", json=False)  # what the suite's own clients say of servers it killed

@@ -25,7 +25,7 @@ from tests.fault.harness.readers import Readers
 from tests.fault.harness.rest import Rest
 from tests.fault.proxy import Proxy
 
-REST_SECONDS: Final = 90.0
+REST_SECONDS: Final = 60.0  # without any progress
 DECISIONS: Final = "fault.decisions"
 SERVERS: Final = {"rabbitmq": "amqp", "postgres": "database", "redis": "redis"}
 
@@ -137,7 +137,7 @@ class Trial:
         seconds = 5.0 if self.row.problems else REST_SECONDS  # waited for in vain before
         awaited = await self.rest.wait(*self.wanted, seconds)
         if awaited:
-            self.row.problems.append(f"not at rest after {seconds:.0f} s: {awaited}")
+            self.row.problems.append(f"not at rest, and no progress for {seconds:.0f} s: {awaited}")
             self.fleet.ask_for_stacks()
             for role in ("worker", "updater"):
                 self.row.problems += [

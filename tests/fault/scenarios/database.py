@@ -30,6 +30,7 @@ async def immediate_stop(stage: Stage) -> None:
             while stops < stage.scaled(5) or not publishing.done():
                 await asyncio.sleep(2)
                 await asyncio.to_thread(here.place.stack.kill, "postgres")
+                await until(lambda: here.troubled("paused"), "a worker says that it waits", 30)
                 await asyncio.to_thread(here.place.stack.start_service, "postgres")
                 stops += 1
         here.row.faults = f"{stops} times, by SIGKILL to all its processes"
