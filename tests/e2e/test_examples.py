@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,13 @@ async def output_of(servers: Servers, *command: str | Path, **environment: str) 
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, err.decode()
     return out.decode().splitlines()
+
+
+def readme_client() -> str:
+    """The README's first event, by the client."""
+    found = re.search(r"```python\n(import asyncio, os.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found
+    return found[1]
 
 
 @asynccontextmanager
@@ -59,7 +67,8 @@ async def consumer(servers: Servers) -> AsyncIterator[list[str]]:
 async def test_every_example_does_what_it_says(servers: Servers, database: asyncpg.Pool) -> None:
     node = (await output_of(servers, ROOT / "scripts" / "node.sh", PRODUCERS / "node_amqplib"))[0]
     async with running(settings_for(servers)), consumer(servers) as decisions:
-        pika, aio_pika, faststream, client, amqplib = await asyncio.gather(
+        first, pika, aio_pika, faststream, client, amqplib = await asyncio.gather(
+            output_of(servers, sys.executable, "-c", readme_client()),
             output_of(servers, sys.executable, PRODUCERS / "plain_pika.py"),
             output_of(servers, sys.executable, PRODUCERS / "with_aio_pika.py"),
             output_of(servers, sys.executable, PRODUCERS / "with_faststream.py"),
@@ -71,6 +80,7 @@ async def test_every_example_does_what_it_says(servers: Servers, database: async
         assert client[0] == "not sent: data.progress: Input should be less than or equal to 1"
 
         expected = {
+            UUID(first[-1]): ("research", "pending", None),
             UUID(pika[-1]): ("research", "pending", None),
             UUID(client[-1]): ("research", "completed", 0.9),
             UUID(amqplib[-1]): ("research", "pending", None),
