@@ -19,6 +19,7 @@ from streams.producer.batching import Batching, Gatherer
 from streams.producer.courier import Courier
 from streams.producer.errors import Full, NotConfirmed, ProducerClosed
 from streams.producer.events import FAMILIES, Attributes, Catalogue, encode
+from streams.producer.failures import Failures
 from streams.producer.message import Message, Packer, Parcel, Route
 from streams.producer.room import Room
 from streams.producer.stats import Counters, Statistics
@@ -27,7 +28,6 @@ from streams.producer.tracing import Tracing, current_context, end
 log = logging.getLogger("streams.producer")
 
 _MAX_ROUTES: Final = 1000
-_MAX_FAILURES: Final = 1000
 _GOODBYE_SECONDS: Final = 3.0
 
 
@@ -89,8 +89,7 @@ class Producer:
         self._counters = Counters()
         self._routes: dict[tuple[str, str, str], Route] = {}
         self._bodies: dict[tuple[str, str], bytes] = {}
-        self._failures: list[NotConfirmed] = []
-        self._unlisted_failures = 0
+        self._failures = Failures()
         self._courier: Courier | None = None
         self._gatherer: Gatherer | None = None
         self._closed = False
@@ -143,7 +142,7 @@ class Producer:
             answers = not courier.unsettled
             courier.give_up(closing=True)
             await courier.stop(_GOODBYE_SECONDS if answers else 0)
-        self._raise_failures()
+        self._failures.tell()
 
     def make(
         self,
@@ -178,7 +177,7 @@ class Producer:
         try:
             return await future
         except NotConfirmed as error:
-            self._reported(error)
+            self._failures.told(error)
             raise
 
     async def enqueue(
@@ -218,7 +217,7 @@ class Producer:
             NotConfirmed: names every event that failed since the last flush, except where `send` raised.
         """
         await self._settled(None)
-        self._raise_failures()
+        self._failures.tell()
 
     @property
     def statistics(self) -> Statistics:
@@ -329,20 +328,10 @@ class Producer:
         self._room.give_back(count, size)
 
     def _fail(self, future: asyncio.Future[Event], error: NotConfirmed) -> None:
-        if len(self._failures) < _MAX_FAILURES:
-            self._failures.append(error)
-        else:
-            self._unlisted_failures += 1
+        self._failures.add(error)
         if not future.done():
             future.set_exception(error)
             future.exception()  # nobody has to ask: flush and close report it
-
-    def _reported(self, error: NotConfirmed) -> None:
-        """`send` has raised it."""
-        for index, known in enumerate(self._failures):
-            if known is error:
-                del self._failures[index]
-                return
 
     async def _settled(self, timeout: float | None) -> None:
         assert self._courier is not None
@@ -355,17 +344,3 @@ class Producer:
             waits.append(message.done)
         if waits:
             await asyncio.wait(waits, timeout=timeout)
-
-    def _raise_failures(self) -> None:
-        failures, self._failures = self._failures, []
-        unlisted, self._unlisted_failures = self._unlisted_failures, 0
-        if not failures:
-            return
-        first = failures[0]
-        more = f", and {unlisted} more" if unlisted else ""
-        count = f"{len(failures)} events failed{more}; the first: " if len(failures) > 1 else ""
-        raise NotConfirmed(
-            f"{count}{first.reason}",
-            [event for failure in failures for event in failure.events],
-            maybe_sent=any(failure.maybe_sent for failure in failures),
-        )

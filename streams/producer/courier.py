@@ -25,7 +25,7 @@ from typing import Final
 from schemas.envelope import Event
 from streams.producer.address import Address
 from streams.producer.errors import BrokerRefused, NotConfirmed, ProducerClosed, Unroutable
-from streams.producer.message import Message
+from streams.producer.message import Message, Route
 from streams.producer.stats import Counters
 from streams.producer.wire import LoginRefused, Wire
 from streams.refusal import explain
@@ -38,7 +38,8 @@ _LONGEST_PAUSE: Final = 5.0
 _NACK_PAUSE: Final = 0.05
 _PATIENCE: Final = 5.0
 _WILL_NOT_PASS: Final = (LoginRefused, ssl.SSLCertVerificationError)
-_EXCHANGE_AT_FAULT: Final = (403, 404)  # no permission, or no such exchange: for all messages to it
+_NO_PERMISSION: Final = 403  # for an exchange and a routing key
+_NO_EXCHANGE: Final = 404
 
 
 class Courier:
@@ -191,10 +192,7 @@ class Courier:
             self._waiting.extendleft(reversed(unknown))
 
     def _refuse(self, culprit: Message, code: int, reason: str) -> None:
-        refused = [culprit]
-        if code in _EXCHANGE_AT_FAULT:
-            refused += [m for m in self._waiting if m.route.exchange == culprit.route.exchange]
-        for message in refused:
+        for message in [culprit, *(m for m in self._waiting if _alike(m.route, culprit.route, code))]:
             self._end(message, BrokerRefused(f"the broker refused: {reason}", _events(message)))
         self._waiting = deque(m for m in self._waiting if not m.settled)
 
@@ -318,6 +316,16 @@ class Courier:
             state += f"; refused {message.nacks} times (nack), as a full queue does"
         outcome = "it may have arrived: send it again under the same id" if maybe else "it was never sent"
         return kind(f"{why} ({state}); {outcome}", events, maybe_sent=maybe)
+
+
+def _alike(route: Route, refused: Route, code: int) -> bool:
+    """Whether the broker would refuse what takes this route for the same reason."""
+    if code == _NO_EXCHANGE:
+        return route.exchange == refused.exchange
+    return code == _NO_PERMISSION and (route.exchange, route.routing_key) == (
+        refused.exchange,
+        refused.routing_key,
+    )
 
 
 def _events(message: Message) -> list[Event]:

@@ -12,11 +12,11 @@ from pydantic_core import from_json, to_json
 from schemas.agents import AgentEvent
 from schemas.envelope import Data, Event, event_types
 from schemas.errors import InvalidEvent, TooLarge
-from schemas.explain import explain, unknown_type
 from schemas.ids import uuid7
 from schemas.invalidations import CacheInvalidated
 from schemas.tasks import TaskEvent
 from schemas.votes import VoteEvent
+from streams.explain import explain, unknown_type
 
 FAMILIES: Final[Sequence[object]] = (TaskEvent, VoteEvent, AgentEvent, CacheInvalidated)
 """What producers may send, as docs and schemas/ list it."""

@@ -12,31 +12,25 @@ from struct import Struct
 from typing import Final
 
 from schemas.errors import InvalidEvent
+from streams.frames import BODY, END, HEADER, HEARTBEAT, METHOD, OVERHEAD
 
 CHANNEL: Final = 1
-METHOD: Final = 1
-HEADER: Final = 2
-BODY: Final = 3
-HEARTBEAT: Final = 8
 ACK: Final = 60 << 16 | 80
 NACK: Final = 60 << 16 | 120
 
 _FRAME: Final = Struct(">BHL")
-_END: Final = b"\xce"
+_END: Final = bytes((END,))
 _PUBLISH: Final = Struct(">HHH")
 _CONTENT: Final = Struct(">HHQ")
 _LONG: Final = Struct(">L")
 _TIMESTAMP: Final = Struct(">Q")
 _CONFIRM: Final = Struct(">LQB")
-_OVERHEAD: Final = _FRAME.size + 1
 _MAX_FRAME: Final = 1 << 24  # far above what was negotiated: what claims more is no AMQP
 
 # Properties that every message has, in the order in which the protocol lists their values.
 _FLAGS: Final = 1 << 15 | 1 << 12 | 1 << 7 | 1 << 6 | 1 << 5 | 1 << 3
 _FLAG_HEADERS: Final = 1 << 13
 _PERSISTENT: Final = b"\x02"
-
-PING: Final = _FRAME.pack(HEARTBEAT, 0, 0) + _END
 
 
 class BrokenFrame(ConnectionError):
@@ -111,7 +105,7 @@ def message_frames(method: bytes, properties: bytes, body: bytes, frame_max: int
         + properties
         + _END
     )
-    room = frame_max - _OVERHEAD
+    room = frame_max - OVERHEAD
     if len(body) <= room:
         return b"".join((method, header, _FRAME.pack(BODY, CHANNEL, len(body)), body, _END))
     parts = [method, header]
@@ -146,14 +140,14 @@ class FrameReader:
             self._rest = b""
         position, end = 0, len(data)
         try:
-            while end - position >= _OVERHEAD:
+            while end - position >= OVERHEAD:
                 kind, channel, size = _FRAME.unpack_from(data, position)
                 if kind not in (METHOD, HEADER, BODY, HEARTBEAT) or size > _MAX_FRAME:
                     raise BrokenFrame(_what(data[position : position + 8]))
-                after = position + size + _OVERHEAD
+                after = position + size + OVERHEAD
                 if after > end:
                     break
-                if data[after - 1] != 0xCE:
+                if data[after - 1] != END:
                     raise BrokenFrame("a frame of the broker does not end where it should")
                 payload = data[position + _FRAME.size : after - 1]
                 position = after

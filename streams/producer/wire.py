@@ -18,8 +18,9 @@ from pamqp import base, commands, header
 from pamqp.common import FieldTable
 from pamqp.exceptions import PAMQPException
 
+from streams.frames import HEADER, HEARTBEAT_FRAME, METHOD
 from streams.producer.address import Address
-from streams.producer.frames import ACK, CHANNEL, HEADER, METHOD, NACK, PING, FrameReader, confirm
+from streams.producer.frames import ACK, CHANNEL, NACK, FrameReader, confirm
 
 _GREETING: Final = b"AMQP\x00\x00\x09\x01"
 _FRAME_MAX: Final = 128 * 1024
@@ -251,7 +252,7 @@ class Wire(asyncio.Protocol):
             )
             return
         assert self._transport is not None
-        self._transport.write(PING)
+        self._transport.write(HEARTBEAT_FRAME)
         self._timer = self._loop.call_later(self._heartbeat, self._tick)
 
     def _send(self, frame: base.Frame, channel: int) -> None:

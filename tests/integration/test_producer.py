@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aio_pika
+import httpx
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -31,6 +33,7 @@ from streams.producer import (
     Unroutable,
     uuid7,
 )
+from streams.stack import StackUrls
 from tests.brokers import QUEUE, channel_to, declare, events_of, landed
 from tests.support import eventually, take_all
 
@@ -176,6 +179,21 @@ async def test_a_missing_exchange_costs_only_what_goes_there(url: str) -> None:
         await producer.send("task.created", task())
         assert producer.statistics.reconnects == 0
     assert len({event["id"] for event in await landed(url)}) == 31
+
+
+async def test_a_type_that_this_login_may_not_publish_costs_only_itself(url: str, stack: StackUrls) -> None:
+    user, host = urlsplit(url).username, url.rpartition("/")[2]
+    rights = {"exchange": "tasks", "write": r"^task\.created$", "read": ""}
+    async with httpx.AsyncClient(base_url=stack.management) as management:
+        (await management.put(f"/api/topic-permissions/{host}/{user}", json=rights)).raise_for_status()
+    async with Producer(url, source="tests") as producer:
+        sends = [producer.send("task.created", task()) for _ in range(20)]
+        sends[5:5] = [producer.send("task.cancelled", {"task_id": uuid7()}) for _ in range(10)]
+        results = await asyncio.gather(*sends, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, Exception)]
+    assert [type(error) for error in errors] == [BrokerRefused] * 10
+    assert "access to topic 'task.cancelled'" in str(errors[0])
+    assert len(await landed(url)) >= 20
 
 
 async def test_a_full_queue_is_waited_for(amqp_url: str) -> None:

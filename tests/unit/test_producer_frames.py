@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pamqp import body, commands, header
 
 from schemas.errors import InvalidEvent
+from streams.frames import METHOD
 from streams.producer.frames import (
-    METHOD,
     BrokenFrame,
     FrameReader,
     Properties,
