@@ -16,10 +16,11 @@ from streams.bench.drain import drain
 from streams.bench.finding import Finding, Findings
 from streams.bench.openloop import Load
 from streams.bench.openloop import run as run_load
-from streams.bench.options import Options
+from streams.bench.options import By, Options
 from streams.bench.place import Place, place
 from streams.bench.report import show, show_findings
 from streams.bench.results import Result
+from streams.bench.scaling import VALUES, vary
 from streams.settings import Settings
 from streams.telemetry import configure_logging
 
@@ -50,6 +51,23 @@ def run_loads(kind: str, loads: Mapping[str, Load], repeat: int, *, as_json: boo
     else:
         show_findings(console, findings)
     return 0 if findings.ok else 1
+
+
+def run_scaling(by: By, options: Options, repeat: int, *, as_json: bool) -> int:
+    """Drain with one thing varied."""
+    console = _console(as_json)
+    findings = _run(_scaling(by, options, repeat, console))
+    if as_json:
+        _write(findings)
+    else:
+        show_findings(console, findings)
+    return 0 if findings.ok else 1
+
+
+async def _scaling(by: By, options: Options, repeat: int, console: Console) -> Findings:
+    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
+    async with place(Settings.load()) as where:
+        return await vary(where, by, options, VALUES[by], repeat, console)
 
 
 async def _drains(kind: str, options: Options, repeat: int, compare: bool, console: Console) -> Result:

@@ -21,6 +21,7 @@ from streams.bench import proc
 from streams.bench.amqp import Producer
 from streams.bench.options import Export, Options
 from streams.bench.place import Place
+from streams.bench.prefill import prefill
 from streams.bench.results import Batches, Run
 from streams.bench.service import Processes, Samples, total
 from streams.bench.stored import Commit, Stored
@@ -64,6 +65,8 @@ async def drain(place: Place, options: Options) -> Run:
         StreamsError: it could not be measured.
     """
     await place.empty()
+    if options.stored:
+        await prefill(place.database, options.stored)
     backlog = await fill(place, options)
     await place.quiet()
     stored = Stored(place.database, backlog.story.name)
@@ -217,9 +220,12 @@ async def _spans(processes: Processes, samples: dict[str, Samples], workers: lis
 
 def _rate(commits: list[Commit], begun: float, workers: list[str], processes: Processes) -> float:
     """Events per second from the first delivery; with several workers, from when the last one was ready: what
-    was committed before counts neither as work nor as time."""
+    was committed before counts neither as work nor as time, unless that is all there was."""
+    first = begun
     if len(workers) > 1:
         begun = max(begun, *(processes.ready_at[name] for name in workers))
+    if commits and commits[-1].at <= begun:
+        begun = first
     counted = sum(commit.events for commit in commits if commit.at > begun)
     return counted / (commits[-1].at - begun) if counted else 0.0
 
