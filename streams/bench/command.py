@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -14,6 +15,7 @@ from rich.console import Console
 from streams.bench import baselines
 from streams.bench.drain import drain
 from streams.bench.finding import Finding, Findings
+from streams.bench.hops import hops
 from streams.bench.openloop import Load
 from streams.bench.openloop import run as run_load
 from streams.bench.options import By, Options
@@ -62,6 +64,24 @@ def run_scaling(by: By, options: Options, repeat: int, *, as_json: bool) -> int:
     else:
         show_findings(console, findings)
     return 0 if findings.ok else 1
+
+
+def run_hops(options: Options, out: Path, *, as_json: bool) -> int:
+    """What each hop costs; the profile behind it goes to `out`."""
+    console = _console(as_json)
+    findings = _run(_hops(options, out, console))
+    if as_json:
+        _write(findings)
+    else:
+        show_findings(console, findings)
+        console.print(f"collapsed stacks: {out}", highlight=False)
+    return 0 if findings.ok else 1
+
+
+async def _hops(options: Options, out: Path, console: Console) -> Findings:
+    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
+    async with place(Settings.load()) as where:
+        return Findings("hops", options.as_json(), [await hops(where, options, out)])
 
 
 async def _scaling(by: By, options: Options, repeat: int, console: Console) -> Findings:

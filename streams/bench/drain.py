@@ -71,7 +71,7 @@ async def drain(place: Place, options: Options) -> Run:
     await place.quiet()
     stored = Stored(place.database, backlog.story.name)
     async with Processes(
-        place.urls.environment(), place.folder, options.export, options.protocol
+        place.urls.environment(), place.folder, options.export, options.protocol, options.profile
     ) as processes:
         return await _measure(place, options, backlog, stored, processes)
 

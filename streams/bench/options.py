@@ -33,7 +33,7 @@ class Options:
 
     `array`: events per message (0: one event, by itself). `payload`: bytes of prose in a task's payload and
     in its result. `protocol`: OTEL_EXPORTER_OTLP_PROTOCOL of the service. `stored`: rows
-    that tasks, history and de-duplication hold beforehand.
+    that tasks, history and de-duplication hold beforehand. `profile`: where the worker's collapsed stacks go.
     """
 
     events: int
@@ -44,6 +44,7 @@ class Options:
     protocol: str | None = None
     seed: int = 1
     stored: int = 0
+    profile: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

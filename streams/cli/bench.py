@@ -71,6 +71,20 @@ def batch(
 
 
 @app.command()
+def hops(
+    events: Events = 100_000,
+    size: Annotated[int, typer.Option(min=0, max=5000, help="Events per array; 0: single events.")] = 0,
+    export: Exporting = Export.OTLP,
+    profile: Annotated[Path, typer.Option(help="Where the collapsed stacks go.")] = Path("bench.stacks"),
+    json: Json = False,
+) -> None:
+    """What each hop costs the worker in µs of CPU per event, from a profile of a drain."""
+    from streams.bench.command import run_hops
+
+    raise typer.Exit(run_hops(Options(events, size, export=export), profile.absolute(), as_json=json))
+
+
+@app.command()
 def scaling(
     by: Annotated[By, typer.Argument(help="What is varied.")],
     events: Events = 60_000,

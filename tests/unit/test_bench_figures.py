@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.bench import compare, plot
+from streams.bench import compare, hops, plot, profiled
 from streams.bench.latency import Histogram, bucket_of, upper_edge
 from streams.bench.loads import PROFILES
 from streams.bench.reading import Zipf
@@ -111,3 +111,28 @@ def test_profiles_scale_users_and_time_over_their_steps() -> None:
     assert [load.reads for load in loads.values()] == [10, 20, 30, 40, 50]
     assert sum(load.seconds for load in loads.values()) == pytest.approx(60)
     assert PROFILES["smoke"].loads()["2 users"].seconds == 60
+
+
+def test_a_sample_belongs_to_the_innermost_hop_on_its_stack() -> None:
+    lines = [
+        "streams/pipeline.py:run;streams/stores.py:apply;handlers/tasks.py:_row;uuid.py:int 500",
+        "streams/app.py:run;streams/stores.py:_claim;asyncpg/connection.py:fetch 300",
+        "streams/app.py:_start;streams/database.py:connect 9999",
+        "asyncio/runners.py:run 100",
+        "(other threads) 200",
+    ]
+    assert hops.by_hop(lines, 100) == {
+        "handler: merge, rows, statements": 5.0,
+        "de-duplicate": 3.0,
+        hops.EXPORT: 2.0,
+        hops.LOOP: 1.0,
+    }
+
+
+def test_a_profile_names_no_path_of_the_machine() -> None:
+    assert (
+        profiled.short("/home/x/streams/.venv/lib/python3.11/site-packages/asyncpg/pool.py")
+        == "asyncpg/pool.py"
+    )
+    assert profiled.short("/home/streams/checkout/streams/telemetry/otlp.py") == "streams/telemetry/otlp.py"
+    assert profiled.short("/usr/lib/python3.11/uuid.py") == "uuid.py"
