@@ -133,6 +133,14 @@ async def measure_loads(
     return findings
 
 
+def run_report(docs: Path, only: list[str], *, quick: bool) -> int:
+    """Measure everything and write the page."""
+    from streams.bench import everything  # which stands on this module
+
+    sizes = everything.QUICK if quick else everything.FULL
+    return 0 if _run(everything.report(sizes, docs, only, _console(False))) else 1
+
+
 def _joined(parts: Mapping[str, Finding]) -> Finding:
     joined = Finding({})
     for name, part in parts.items():

@@ -1,8 +1,8 @@
 """`python -m streams.bench.profiled OUT MODULE ARGUMENTS..`: runs a module, and writes where its CPU went.
 
 A timer of CPU time (SIGPROF) samples the main thread's stack; each sample weighs the CPU that this thread has
-used since the one before, so other threads and waiting do not count. OUT gets collapsed stacks, one a line with
-its microseconds, as flame graph tools read them; what other threads used is the stack `(other threads)`.
+used since the one before, so other threads and waiting do not count. OUT gets collapsed stacks, one a line
+with its microseconds, as flame graph tools read them; what other threads used is `(other threads)`.
 """
 
 from __future__ import annotations

@@ -182,3 +182,17 @@ def compare(
     from streams.bench.compare import show
 
     show(Console(), before, after)
+
+
+@app.command()
+def report(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes: small, once, only to see it work.")
+    ] = False,
+    docs: Annotated[Path, typer.Option(help="The folder with performance.md.")] = Path("docs"),
+    only: Annotated[list[str] | None, typer.Option(help="Steps by name, as the page's sections.")] = None,
+) -> None:
+    """All measurements, written into docs/performance.md and docs/performance/."""
+    from streams.bench.command import run_report
+
+    raise typer.Exit(run_report(docs, only or [], quick=quick))
