@@ -7,7 +7,7 @@ Files are kept small: curves thinned, one run's details.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -66,21 +66,24 @@ def write(page: Page, name: str, measured: Measured) -> None:
         path = page.folder / f"{title}.svg"
         path.write_text(svg)
         images.append(f"![{title}](performance/{path.name})")
-    parts = [_head(measured), "", *tables(measured)]
-    if images:
-        parts += ["", *images]
     text = page.path.read_text()
-    page.path.write_text(replaced(text, name, "\n".join(parts)))
+    page.path.write_text(replaced(text, name, section(measured, images)))
 
 
-def replaced(text: str, name: str, section: str) -> str:
+def section(measured: Measured, images: Sequence[str]) -> str:
+    """What was measured, as Markdown."""
+    parts = [_head(measured), "", *tables(measured)]
+    return "\n".join([*parts, "", *images] if images else parts)
+
+
+def replaced(text: str, name: str, body: str) -> str:
     """The page with one section made anew.
 
     Raises:
         NoSection: there is none of this name.
     """
     pattern = re.compile(_SECTION.format(name=re.escape(name)), re.DOTALL)
-    new, count = pattern.subn(lambda found: f"{found[1]}{section}\n{found[2]}", text)
+    new, count = pattern.subn(lambda found: f"{found[1]}{body}\n{found[2]}", text)
     if count != 1:
         raise NoSection(f"docs/performance.md has no section <!-- bench:{name} --> (or several)")
     return new

@@ -18,8 +18,8 @@ from streams.settings import Settings
 from streams.stack import StackUrls
 from tests.conftest import Servers
 
-EVENTS = 6_000
-PLAIN_EVENTS = 500
+EVENTS = 4_000
+PLAIN_EVENTS = 300
 
 
 @pytest.mark.timeout(180)
