@@ -39,7 +39,7 @@ class Sizes:
     profile_minutes: float
 
 
-FULL: Final = Sizes(100_000, 300_000, 3, 20, 100_000, (0, 1_000_000, 10_000_000), 1_000_000, 0.5)
+FULL: Final = Sizes(100_000, 300_000, 3, 15, 60_000, (0, 1_000_000, 10_000_000), 1_000_000, 0.4)
 QUICK: Final = Sizes(10_000, 20_000, 1, 5, 10_000, (0, 100_000), 30_000, 0.1)
 
 Measured = Result | Findings

@@ -1,4 +1,4 @@
-"""The performance page: sections made anew between markers, files kept small, plots where there are curves."""
+"""The performance page: sections made anew between markers, files kept small, plots where curves are."""
 
 from __future__ import annotations
 
