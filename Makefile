@@ -1,6 +1,7 @@
 # make demo    everything from nothing to a running demonstration (ARGS="..." go to `streams demo`)
 # make test    what CI runs: setup, check, then the whole test suite (ARGS="..." go to pytest)
 # make fault   the fault suite: kills, servers that go away, bad links (ARGS="--scenario kill --scale 0.1")
+# make bench   measures everything and writes docs/performance.md (ARGS=--quick for a few minutes)
 # make check   format, lint, types, import contracts; writes nothing
 # make format  apply the formatter and the safe lint fixes
 # make lock    write requirements.lock anew (ARGS=--upgrade for newer versions)
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test fault check format lock audit clean
+.PHONY: help setup demo test fault bench check format lock audit clean
 
 # Quoted wherever it is used: a checkout's path may hold spaces.
 BIN := $(CURDIR)/.venv/bin
@@ -25,6 +26,9 @@ setup:
 
 demo: setup
 	@"$(BIN)/streams" demo $(ARGS)
+
+bench: setup
+	@"$(BIN)/streams" bench report $(ARGS)
 
 check: setup
 	"$(BIN)/ruff" format --check .

@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from schemas.errors import StreamsError
-from streams.bench.drain import STALLED_SECONDS, Backlog, Stalled, cpu_per_event, fill, first_delivery, watch
+from streams.bench.digest import cpu_per_event, watch
+from streams.bench.drain import STALLED_SECONDS, Backlog, Stalled, fill, first_delivery
 from streams.bench.finding import Finding
 from streams.bench.options import Options
 from streams.bench.place import Place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -14,12 +15,14 @@ from rich.console import Console
 from streams.bench import baselines
 from streams.bench.drain import drain
 from streams.bench.finding import Finding, Findings
+from streams.bench.hops import hops
 from streams.bench.openloop import Load
 from streams.bench.openloop import run as run_load
-from streams.bench.options import Options
+from streams.bench.options import By, Options
 from streams.bench.place import Place, place
 from streams.bench.report import show, show_findings
 from streams.bench.results import Result
+from streams.bench.scaling import VALUES, vary
 from streams.settings import Settings
 from streams.telemetry import configure_logging
 
@@ -50,6 +53,41 @@ def run_loads(kind: str, loads: Mapping[str, Load], repeat: int, *, as_json: boo
     else:
         show_findings(console, findings)
     return 0 if findings.ok else 1
+
+
+def run_scaling(by: By, options: Options, repeat: int, *, as_json: bool) -> int:
+    """Drain with one thing varied."""
+    console = _console(as_json)
+    findings = _run(_scaling(by, options, repeat, console))
+    if as_json:
+        _write(findings)
+    else:
+        show_findings(console, findings)
+    return 0 if findings.ok else 1
+
+
+def run_hops(options: Options, out: Path, *, as_json: bool) -> int:
+    """What each hop costs; the profile behind it goes to `out`."""
+    console = _console(as_json)
+    findings = _run(_hops(options, out, console))
+    if as_json:
+        _write(findings)
+    else:
+        show_findings(console, findings)
+        console.print(f"collapsed stacks: {out}", highlight=False)
+    return 0 if findings.ok else 1
+
+
+async def _hops(options: Options, out: Path, console: Console) -> Findings:
+    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
+    async with place(Settings.load()) as where:
+        return Findings("hops", options.as_json(), [await hops(where, options, out)])
+
+
+async def _scaling(by: By, options: Options, repeat: int, console: Console) -> Findings:
+    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
+    async with place(Settings.load()) as where:
+        return await vary(where, by, options, VALUES[by], repeat, console)
 
 
 async def _drains(kind: str, options: Options, repeat: int, compare: bool, console: Console) -> Result:
@@ -93,6 +131,14 @@ async def measure_loads(
             parts[name] = await run_load(where, load)
         findings.runs.append(next(iter(parts.values())) if len(parts) == 1 else _joined(parts))
     return findings
+
+
+def run_report(docs: Path, only: list[str], *, quick: bool) -> int:
+    """Measure everything and write the page."""
+    from streams.bench import everything  # which stands on this module
+
+    sizes = everything.QUICK if quick else everything.FULL
+    return 0 if _run(everything.report(sizes, docs, only, _console(False))) else 1
 
 
 def _joined(parts: Mapping[str, Finding]) -> Finding:

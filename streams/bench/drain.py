@@ -10,27 +10,27 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
 from schemas.errors import StreamsError
-from streams.bench import proc
+from streams.bench import digest, proc
 from streams.bench.amqp import Producer
 from streams.bench.options import Export, Options
 from streams.bench.place import Place
-from streams.bench.results import Batches, Run
+from streams.bench.prefill import prefill
+from streams.bench.results import Run
 from streams.bench.service import Processes, Samples, total
-from streams.bench.stored import Commit, Stored
+from streams.bench.stored import Stored
 from streams.bench.story import Message, Story, arrays, singles
 from streams.topology import QUARANTINE
 
 _POLL: Final = 0.2
 _FIRST_POLL: Final = 0.003
 STALLED_SECONDS: Final = 60.0
-_POINTS: Final = 120
 
 
 class Stalled(StreamsError):
@@ -48,15 +48,6 @@ class Backlog:
     since: datetime
 
 
-@dataclass(slots=True)
-class Watch:
-    """What was read at the first delivery and at the end."""
-
-    begun: float
-    cpu: dict[str, float]
-    machine: proc.Machine
-
-
 async def drain(place: Place, options: Options) -> Run:
     """One run on emptied servers.
 
@@ -64,11 +55,13 @@ async def drain(place: Place, options: Options) -> Run:
         StreamsError: it could not be measured.
     """
     await place.empty()
+    if options.stored:
+        await prefill(place.database, options.stored)
     backlog = await fill(place, options)
     await place.quiet()
     stored = Stored(place.database, backlog.story.name)
     async with Processes(
-        place.urls.environment(), place.folder, options.export, options.protocol
+        place.urls.environment(), place.folder, options.export, options.protocol, options.profile
     ) as processes:
         return await _measure(place, options, backlog, stored, processes)
 
@@ -110,14 +103,14 @@ async def _measure(
     await first_delivery(place, backlog, processes)
     roots = place.pids | processes.roots
     mine = place.database.get_server_pid()
-    start = watch(roots, mine)
+    start = digest.watch(roots, mine)
     memory = proc.Memory.of(
         {name: roots[name] for name in (*workers, "updater", "rabbitmq") if name in roots}
     )
     with memory.sampling():
         await processes.ready(*workers)
         fresh_at = await _until_fresh(place, options, processes, workers)
-    end = Watch(fresh_at, proc.cpu_seconds(roots, mine), proc.machine())
+    end = digest.watch(roots, mine)
     wal = await stored.wal() - wal
     samples = {name: await processes.metrics(name) for name in (*workers, "updater")}
     spans = await _spans(processes, samples, workers)
@@ -141,13 +134,13 @@ async def _measure(
         fill_seconds=backlog.seconds,
         seconds=seconds,
         fresh_seconds=fresh_at - start.begun,
-        events_per_second=_rate(commits, start.begun, workers, processes),
-        cpu_us=cpu_per_event(start, end, options.events),
-        machine=_shares(start.machine, end.machine),
-        batches=_batches([samples[name] for name in workers]),
+        events_per_second=digest.rate(commits, start.begun, [processes.ready_at[name] for name in workers]),
+        cpu_us=digest.cpu_per_event(start, end, options.events),
+        machine=digest.shares(start.machine, end.machine),
+        batches=digest.batches([samples[name] for name in workers]),
         memory={name: [round(size / 1e6, 1) for size in sizes] for name, sizes in memory.series.items()},
         memory_times=[round(at, 2) for at in memory.times],
-        commits=_progress(commits, start.begun),
+        commits=digest.progress(commits, start.begun),
         wal_bytes=wal / options.events,
         rows={name: count for name, count in sorted(written.items()) if count},
         rows_per_second=sum(written.values()) / seconds if seconds else 0.0,
@@ -156,11 +149,6 @@ async def _measure(
         letters=letters,
         checks=checks,
     )
-
-
-def watch(roots: Mapping[str, int], mine: int) -> Watch:
-    """Read the clocks of these process trees, without our own session in PostgreSQL."""
-    return Watch(time.time(), proc.cpu_seconds(roots, mine), proc.machine())
 
 
 async def first_delivery(place: Place, backlog: Backlog, processes: Processes) -> None:
@@ -213,52 +201,3 @@ async def _spans(processes: Processes, samples: dict[str, Samples], workers: lis
         "consumer": received.get("consumer", 0),
         "dropped": round(dropped),
     }
-
-
-def _rate(commits: list[Commit], begun: float, workers: list[str], processes: Processes) -> float:
-    """Events per second from the first delivery; with several workers, from when the last one was ready: what
-    was committed before counts neither as work nor as time."""
-    if len(workers) > 1:
-        begun = max(begun, *(processes.ready_at[name] for name in workers))
-    counted = sum(commit.events for commit in commits if commit.at > begun)
-    return counted / (commits[-1].at - begun) if counted else 0.0
-
-
-def cpu_per_event(start: Watch, end: Watch, events: int) -> dict[str, float]:
-    """Microseconds; several workers are summed up."""
-    spent: dict[str, float] = {}
-    for name, seconds in end.cpu.items():
-        role = name.partition("-")[0]
-        spent[role] = spent.get(role, 0.0) + (seconds - start.cpu[name]) / events * 1e6
-    return {role: spent[role] for role in sorted(spent)}
-
-
-def _batches(samples: list[Samples]) -> dict[str, Batches]:
-    batches: dict[str, Batches] = {}
-    queues = {labels["queue"] for found in samples for labels, _ in found.get("streams_batches_total", ())}
-    for queue in sorted(queues):
-        triggers: dict[str, int] = {}
-        for found in samples:
-            for labels, value in found.get("streams_batches_total", ()):
-                if labels["queue"] == queue:
-                    triggers[labels["trigger"]] = triggers.get(labels["trigger"], 0) + round(value)
-        events = sum(total(found, "streams_batch_size_sum", queue=queue) for found in samples)
-        count = sum(triggers.values())
-        batches[queue] = Batches(count, events / count if count else 0.0, triggers)
-    return batches
-
-
-def _shares(start: proc.Machine, end: proc.Machine) -> dict[str, float]:
-    spent = [after - before for before, after in zip(start, end, strict=True)]
-    whole = sum(spent) or 1.0
-    return {name: part / whole for name, part in zip(proc.Machine._fields, spent, strict=True)}
-
-
-def _progress(commits: list[Commit], begun: float) -> list[list[float]]:
-    points, done = [], 0
-    step = max(1, len(commits) // _POINTS)
-    for number, commit in enumerate(commits):
-        done += commit.events
-        if number % step == 0 or number == len(commits) - 1:
-            points.append([round(commit.at - begun, 3), done])
-    return points

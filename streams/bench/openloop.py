@@ -22,7 +22,7 @@ import orjson
 
 from schemas.errors import StreamsError
 from streams.bench import proc
-from streams.bench.drain import cpu_per_event, watch
+from streams.bench.digest import cpu_per_event, watch
 from streams.bench.finding import Finding
 from streams.bench.freshness import Freshness
 from streams.bench.generator import Orders

@@ -18,12 +18,22 @@ class Export(StrEnum):
     """Never made."""
 
 
+class By(StrEnum):
+    """What a scaling run varies."""
+
+    WORKERS = "workers"
+    STORED = "stored"
+    PAYLOAD = "payload"
+    BACKLOG = "backlog"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """A backlog and how it is drained.
 
     `array`: events per message (0: one event, by itself). `payload`: bytes of prose in a task's payload and
-    in its result. `protocol`: OTEL_EXPORTER_OTLP_PROTOCOL of the service.
+    in its result. `protocol`: OTEL_EXPORTER_OTLP_PROTOCOL of the service. `stored`: rows
+    that tasks, history and de-duplication hold beforehand. `profile`: where the worker's collapsed stacks go.
     """
 
     events: int
@@ -33,6 +43,8 @@ class Options:
     export: Export = Export.OTLP
     protocol: str | None = None
     seed: int = 1
+    stored: int = 0
+    profile: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

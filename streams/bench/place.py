@@ -60,7 +60,7 @@ class Place:
         await self.database.execute(f"TRUNCATE {', '.join(tables)}")
         for name in (*self.queues, *self.invalidations, QUARANTINE):
             await (await self.broker.declare_queue(name, passive=True)).purge()
-        await self.cache.flushall()
+        await self.cache.flushdb()
         await self.database.execute("CHECKPOINT")
 
     async def quiet(self) -> None:
@@ -84,20 +84,34 @@ async def place(settings: Settings) -> AsyncIterator[Place]:
     urls = await asyncio.to_thread(stack.start)
     try:
         await migrate(urls.database, settings.migration_sources)
-        subscriptions = load_subscriptions(settings.handlers)
-        database = await asyncpg.connect(urls.database)
-        connection = await aio_pika.connect_robust(urls.amqp)
-        cache = redis.asyncio.Redis.from_url(urls.redis)
-        try:
-            broker = await connection.channel()
-            await Topology.of(subscriptions).declare(broker)
-            pids = {service.name: service.pid for service in stack.status().services if service.pid}
-            queues = tuple(s.queue for s in subscriptions if s.store is Store.POSTGRES)
-            invalidations = tuple(s.queue for s in subscriptions if s.store is Store.REDIS)
-            yield Place(urls, pids, stack.folder, queues, invalidations, database, broker, cache)
-        finally:
-            await cache.aclose()
-            await connection.close()
-            await database.close()
+        pids = {service.name: service.pid for service in stack.status().services if service.pid}
+        async with place_on(urls, settings, pids, stack.folder) as where:
+            yield where
     finally:
         await asyncio.to_thread(stack.stop)
+
+
+@asynccontextmanager
+async def place_on(
+    urls: StackUrls, settings: Settings, pids: dict[str, int], folder: Path
+) -> AsyncIterator[Place]:
+    """A place on servers that are there, migrated. Everything that they hold at these URLs will be emptied.
+
+    Args:
+        pids: their leading processes; without them their CPU and memory are not told.
+        folder: for logs.
+    """
+    subscriptions = load_subscriptions(settings.handlers)
+    database = await asyncpg.connect(urls.database)
+    connection = await aio_pika.connect_robust(urls.amqp)
+    cache = redis.asyncio.Redis.from_url(urls.redis)
+    try:
+        broker = await connection.channel()
+        await Topology.of(subscriptions).declare(broker)
+        queues = tuple(s.queue for s in subscriptions if s.store is Store.POSTGRES)
+        invalidations = tuple(s.queue for s in subscriptions if s.store is Store.REDIS)
+        yield Place(urls, pids, folder, queues, invalidations, database, broker, cache)
+    finally:
+        await cache.aclose()
+        await connection.close()
+        await database.close()

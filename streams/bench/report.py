@@ -55,7 +55,8 @@ def show_findings(console: Console, findings: Findings) -> None:
     for what in failed:
         console.print(f"[red]✗ not so: {what}[/red]", highlight=False)
     if not failed:
-        console.print(f"[green]✓[/green] {'; '.join(findings.runs[-1].checks)}", highlight=False)
+        holding = dict.fromkeys(what.rpartition(": ")[2] for what in findings.runs[-1].checks)
+        console.print(f"[green]✓[/green] {'; '.join(holding)}", highlight=False)
 
 
 _BASELINES = {

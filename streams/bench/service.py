@@ -40,12 +40,14 @@ class Processes:
             processes, too.
         folder: one log file per process goes here.
         protocol: OTEL_EXPORTER_OTLP_PROTOCOL; None for the service's own choice.
+        profile: a worker's collapsed stacks go there, see streams.bench.profiled.
     """
 
     environment: Mapping[str, str]
     folder: Path
     export: Export
     protocol: str | None = None
+    profile: str | None = None
     group: ProcessGroup = field(default_factory=ProcessGroup)
     roots: dict[str, int] = field(default_factory=dict)
     """Process ids by name."""
@@ -75,13 +77,15 @@ class Processes:
         port = free_port("127.0.0.1")
         self.bases[name] = f"http://127.0.0.1:{port}"
         entry = "streams.bench.discarding" if self.export is Export.DISCARD else "streams"
+        wrapper = ["-m", "streams.bench.profiled", self.profile] if self.profile and role == "worker" else []
+        module = [*wrapper, entry] if wrapper else ["-m", entry]
         own = {
             "STREAMS_HTTP_HOST": "127.0.0.1",
             "STREAMS_HTTP_PORT": str(port),
             "STREAMS_API_OPEN": "1",
             "STREAMS_LOG_LEVEL": os.environ.get("STREAMS_LOG_LEVEL", "WARNING"),
         }
-        self._start(name, arguments or ["-m", entry, role], own | self._telemetry())
+        self._start(name, arguments or [*module, role], own | self._telemetry())
 
     async def ready(self, *names: str) -> None:
         """Wait for 200 from /readyz of each.

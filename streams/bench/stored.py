@@ -20,6 +20,11 @@ FROM (SELECT batch_id, min(xmin::text)::xid AS any_xmin, count(*) AS count FROM 
 ORDER BY at
 """
 
+_BEGUN = """
+SELECT extract(epoch FROM min(recorded_at)) AS at, count(*) AS count FROM event_history
+WHERE source LIKE 'urn:bench:' || $1 || ':%' GROUP BY batch_id ORDER BY at
+"""
+
 _COUNT = "SELECT count(*) FROM event_history WHERE source LIKE 'urn:bench:' || $1 || ':%'"
 
 _IDENTITY = """
@@ -63,8 +68,10 @@ class Stored:
         self._name = name
 
     async def commits(self) -> list[Commit]:
-        """All batches in the order of their commits."""
-        rows = await self._connection.fetch(_COMMITS, self._name)
+        """All batches in the order of their commits. A server that does not keep these times
+        (`track_commit_timestamp`) gives those at which the transactions began."""
+        kept = await self._connection.fetchval("SHOW track_commit_timestamp") == "on"
+        rows = await self._connection.fetch(_COMMITS if kept else _BEGUN, self._name)
         return [Commit(float(row["at"]), row["count"]) for row in rows]
 
     async def count(self) -> int:

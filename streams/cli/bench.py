@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streams.bench.options import Export, Options
+from streams.bench.options import By, Export, Options
 
 app = typer.Typer(
     help="Measure on private servers, with nothing left out: quorum queues, confirms, fsync, all indexes, "
@@ -21,6 +22,7 @@ Payload = Annotated[int, typer.Option(min=0, max=50_000, help="Bytes in a task's
 Exporting = Annotated[Export, typer.Option(help="What becomes of spans.")]
 Protocol = Annotated[str | None, typer.Option(help="OTEL_EXPORTER_OTLP_PROTOCOL of the service.")]
 Seed = Annotated[int, typer.Option(help="The same seed, the same events.")]
+Stored = Annotated[int, typer.Option(min=0, help="Rows that are stored beforehand.")]
 Baselines = Annotated[
     bool, typer.Option(help="Measure a plain FastStream handler, COPY and a bare consumer beside it.")
 ]
@@ -36,13 +38,14 @@ def drain(
     export: Exporting = Export.OTLP,
     protocol: Protocol = None,
     seed: Seed = 1,
+    stored: Stored = 0,
     baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Fill the queues with single events, then measure how fast they are stored."""
     from streams.bench.command import run_drain
 
-    options = Options(events, 0, workers, payload_bytes, export, protocol, seed)
+    options = Options(events, 0, workers, payload_bytes, export, protocol, seed, stored)
     raise typer.Exit(run_drain("drain", options, repeat, compare=baselines, as_json=json))
 
 
@@ -56,14 +59,44 @@ def batch(
     export: Exporting = Export.OTLP,
     protocol: Protocol = None,
     seed: Seed = 1,
+    stored: Stored = 0,
     baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Like drain, with CloudEvents arrays: one message, many events, one span per message."""
     from streams.bench.command import run_drain
 
-    options = Options(events, size, workers, payload_bytes, export, protocol, seed)
+    options = Options(events, size, workers, payload_bytes, export, protocol, seed, stored)
     raise typer.Exit(run_drain("batch", options, repeat, compare=baselines, as_json=json))
+
+
+@app.command()
+def hops(
+    events: Events = 100_000,
+    size: Annotated[int, typer.Option(min=0, max=5000, help="Events per array; 0: single events.")] = 0,
+    export: Exporting = Export.OTLP,
+    profile: Annotated[Path, typer.Option(help="Where the collapsed stacks go.")] = Path("bench.stacks"),
+    json: Json = False,
+) -> None:
+    """What each hop costs the worker in µs of CPU per event, from a profile of a drain."""
+    from streams.bench.command import run_hops
+
+    raise typer.Exit(run_hops(Options(events, size, export=export), profile.absolute(), as_json=json))
+
+
+@app.command()
+def scaling(
+    by: Annotated[By, typer.Argument(help="What is varied.")],
+    events: Events = 60_000,
+    repeat: Repeat = 1,
+    export: Exporting = Export.OTLP,
+    json: Json = False,
+) -> None:
+    """Drain with 1, 2, 3 workers; with 0, 1, 10 million rows stored; payloads of 0.2, 2, 20 KB; or a million
+    events of backlog (memory over time)."""
+    from streams.bench.command import run_scaling
+
+    raise typer.Exit(run_scaling(by, Options(events, export=export), repeat, as_json=json))
 
 
 Rate = Annotated[float, typer.Option(min=0.1, help="Per second.")]
@@ -136,3 +169,30 @@ def _profile(name: str, users: int | None, minutes: float | None, json: bool) ->
     from streams.bench.loads import PROFILES
 
     raise typer.Exit(run_loads(name, PROFILES[name].loads(users, minutes), 1, as_json=json))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A result of --json.")],
+    after: Annotated[Path, typer.Argument(help="Another of the same command.")],
+) -> None:
+    """Two results beside each other: ratios, and whether they are more than noise."""
+    from rich.console import Console
+
+    from streams.bench.compare import show
+
+    show(Console(), before, after)
+
+
+@app.command()
+def report(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes: small, once, only to see it work.")
+    ] = False,
+    docs: Annotated[Path, typer.Option(help="The folder with performance.md.")] = Path("docs"),
+    only: Annotated[list[str] | None, typer.Option(help="Steps by name, as the page's sections.")] = None,
+) -> None:
+    """All measurements, written into docs/performance.md and docs/performance/."""
+    from streams.bench.command import run_report
+
+    raise typer.Exit(run_report(docs, only or [], quick=quick))

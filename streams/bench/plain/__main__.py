@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -79,7 +80,8 @@ class Plain:
         batch_id = uuid7()
         effect = None
         async with self._pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval(statements.CLAIM, claim_key(event.source, event.id)):
+            key = UUID(bytes=claim_key(event.source, event.id))
+            if await connection.fetchval(statements.CLAIM, key):
                 effect = await handle(connection, event)
                 context = trace.get_current_span().get_span_context()
                 await connection.execute(

@@ -1,0 +1,76 @@
+"""The performance page: sections made anew between markers, files kept small, plots where curves are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from streams.bench import everything, pages
+from streams.bench.finding import Finding, Findings
+from streams.bench.options import By, Options
+from streams.bench.scaling import options_for
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def measured(findings: Findings) -> Any:
+    return orjson.loads(orjson.dumps(findings.as_json()))
+
+
+def steady(*p99: float) -> Findings:
+    curve = {"committed_ms": [[float(n), 2.0 * n] for n in range(1000)]}
+    runs = [Finding({"committed_ms.p99": value}, {"stored": True}, curve) for value in p99]
+    return Findings("steady", {"seconds": 1}, runs)
+
+
+def test_a_section_is_replaced_and_nothing_else() -> None:
+    page = "before\n<!-- bench:a -->\nold\n<!-- /bench:a -->\nbetween\n<!-- bench:b -->\n<!-- /bench:b -->\n"
+    once = pages.replaced(page, "a", r"new \1")
+    assert once == page.replace("old", r"new \1")
+    assert pages.replaced(once, "a", "old") == page
+
+
+@pytest.mark.parametrize("page", ["", "<!-- bench:a -->\n<!-- /bench:a -->\n" * 2])
+def test_a_section_that_is_missing_or_there_twice_is_an_error(page: str) -> None:
+    with pytest.raises(pages.NoSection, match="bench:a"):
+        pages.replaced(page, "a", "x")
+
+
+def test_every_step_of_the_report_has_its_section() -> None:
+    sections = re.findall(r"<!-- bench:(\S+) -->", (DOCS / "performance.md").read_text())
+    steps = everything.Everything.steps(everything.Everything(None, everything.QUICK, None))  # type: ignore[arg-type]
+    assert sorted(sections) == sorted(steps)
+
+
+def test_writing_gives_table_plot_and_a_small_file(tmp_path: Path) -> None:
+    page = pages.Page(tmp_path)
+    page.path.write_text("<!-- bench:steady -->\n<!-- /bench:steady -->\n")
+    pages.write(page, "steady", measured(steady(10, 12, 30)))
+    text = page.path.read_text()
+    assert "| committed_ms.p99 | 12.0 | 10.0 | 30.0 |" in text
+    assert "3 run(s)" in text
+    assert "(performance/steady-latency.svg)" in text
+    assert (page.folder / "steady-latency.svg").read_text().startswith("<svg")
+    kept = orjson.loads((page.folder / "steady.json").read_bytes())
+    assert (kept["repeat"], len(kept["runs"])) == (3, 1)
+    assert len(kept["runs"][0]["curves"]["committed_ms"]) <= 60
+
+
+def test_a_run_whose_checks_fail_says_so_on_the_page() -> None:
+    findings = steady(1)
+    findings.runs[0].checks["stored"] = False
+    assert not findings.ok
+    assert "NOT ALL CHECKS HOLD" in pages.section(measured(findings), [])
+
+
+def test_large_payloads_make_a_backlog_of_fewer_events() -> None:
+    options = Options(100_000)
+    assert options_for(By.PAYLOAD, 200, options).events == 100_000
+    assert options_for(By.PAYLOAD, 20_000, options).events < 50_000
+    assert options_for(By.WORKERS, 3, options).workers == 3
+    assert options_for(By.STORED, 7, options).stored == 7
+    assert options_for(By.BACKLOG, 9, options).events == 9
