@@ -30,7 +30,8 @@ def test_who_is_alone_is_alone(script: list[tuple[bool, int, bool]]) -> None:
         for task in tasks[::7]:
             task.cancel()  # also while it waits for its turn
         async with asyncio.timeout(5):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [error for error in results if isinstance(error, AssertionError)] == []
         async with asyncio.timeout(1), solo.alone():
             pass
 
