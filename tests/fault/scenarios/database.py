@@ -56,7 +56,7 @@ async def deadlocks(stage: Stage) -> None:
         # A waiting session looks for a circle once, after this time: by then the hostile ones have closed it.
         await here.fetchval(f"ALTER DATABASE \"{here.corner.vhost}\" SET deadlock_timeout = '250ms'")
         await here.fetchval(_RECONNECT)
-        messages = here.load.plan(stage.scaled(8_000, 2_500))
+        messages = here.load.plan(stage.scaled(5_000, 2_500))
         async with here.publishing(messages) as publishing, _hostile(here, 2) as lost:
             await asyncio.wait({publishing})
             await here.settle()

@@ -35,7 +35,7 @@ async def kill_at_random(stage: Stage) -> None:
 
 def _kill_at(name: str, *points: str) -> Scenario:
     async def kill_at_point(stage: Stage) -> None:
-        kills = stage.scaled(50, 6)
+        kills = stage.scaled(50, 4)
         async with trial(
             stage,
             f"kill -9 {name}",
