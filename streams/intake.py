@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -258,6 +259,8 @@ class Intake:
         loop = asyncio.get_running_loop()
         while True:
             if self._suspects:
+                # In no order: where every trial kills, its deaths must not gather at whoever is first.
+                self._suspects.rotate(random.randrange(len(self._suspects)))
                 return self._suspects.popleft()
             closed = self._batcher.take(loop.time(), in_flight=self.running > 0)
             self._refill_soon()

@@ -19,6 +19,8 @@ class Solo:
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._working = 0
+        self.has_worked = False
+        """Whether an attempt has ended well: this process can do its work."""
 
     @asynccontextmanager
     async def beside(self) -> AsyncIterator[None]:
@@ -28,6 +30,7 @@ class Solo:
             self._nobody.clear()
         try:
             yield
+            self.has_worked = True
         finally:
             self._working -= 1
             if not self._working:

@@ -5,6 +5,10 @@ every lost connection. So what was delivered too often is a suspect, and is trie
 work in the process meanwhile. A trial is written down before it begins and crossed out when it ends, in
 success or in an error. A suspect whose trial was begun by `TRIALS` processes that did not live to end it is
 quarantined; its neighbours, whose counts grew alike, pass their first trial and are stored.
+
+Where every process dies whatever it does, the fault is not a message's. So a death counts in full if the
+process had stored something else before; that of another counts only while few messages have any: a worker
+that always dies leaves its deaths with ever new suspects, for they are tried in no order.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from uuid import UUID, uuid4, uuid5
 
 import structlog
@@ -31,26 +35,49 @@ log = structlog.get_logger(__name__)
 
 TRIALS: Final = 2
 """Processes that must have died of a suspect, each while it tried nothing else."""
+_FEW: Final = 4
+"""Messages with deaths in one hour; where there are more, it is the worker that dies."""
 
 _KEYS: Final = UUID("0f6d1f6c-3b1e-5b0d-8e0b-5a4a3f0d9c11")
+_OPEN: Final = "suspect:open"
 _DAYS: Final = 30  # a record is kept; a worker that dies for another reason leaves one behind
 
+OTHERS = """
+SELECT count(*) FROM suspect_trials WHERE key <> $1 AND begun_at > now() - interval '1 hour'
+"""
+
 BEGIN = """
-INSERT INTO suspect_trials AS t (key, processes) VALUES ($1, ARRAY[$2::uuid])
-ON CONFLICT (key) DO UPDATE SET begun_at = now(), processes = CASE
-    WHEN t.begun_at < now() - $3 * interval '1 day' THEN EXCLUDED.processes
-    ELSE array_remove(t.processes, $2) || $2 END
-RETURNING cardinality(processes) - 1
+INSERT INTO suspect_trials AS t (key, proven, unproven) VALUES ($1, $3::uuid[], $4::uuid[])
+ON CONFLICT (key) DO UPDATE SET begun_at = now(),
+    proven = CASE WHEN t.begun_at < now() - $5 * interval '1 day' THEN EXCLUDED.proven
+        ELSE array_remove(t.proven, $2) || EXCLUDED.proven END,
+    unproven = CASE WHEN t.begun_at < now() - $5 * interval '1 day' THEN EXCLUDED.unproven
+        ELSE array_remove(t.unproven, $2) || EXCLUDED.unproven END
+RETURNING cardinality(array_remove(proven, $2)), cardinality(array_remove(unproven, $2))
 """
 
 END = "DELETE FROM suspect_trials WHERE key = $1"
 
 
+class Deaths(NamedTuple):
+    """Other processes that began a trial and did not live to end it."""
+
+    proven: int
+    """Those that had stored something else before."""
+    unproven: int
+    """Those of which that is not known, while few other messages had any deaths."""
+
+    @property
+    def convict(self) -> bool:
+        """Whether it is the message that they died of."""
+        return self.proven + self.unproven >= TRIALS
+
+
 class Trials(Protocol):
     """The record of trials. It must outlive the process, not the server."""
 
-    async def begin(self, key: UUID) -> int:
-        """Write down that this process begins; returns how many others began and did not end."""
+    async def begin(self, key: UUID, proven: bool) -> Deaths:
+        """Write down that this process begins, and whether it has stored something else before."""
         ...
 
     async def end(self, key: UUID) -> None:
@@ -65,11 +92,15 @@ class PostgresTrials:
         self._database = database
         self._process = uuid4()
 
-    async def begin(self, key: UUID) -> int:
+    async def begin(self, key: UUID, proven: bool) -> Deaths:
         async with self._database.transaction() as tx:
             await tx.execute("SET LOCAL synchronous_commit = off")  # it is our death that it must survive
-            died: int = await tx.fetchval(BEGIN, key, self._process, _DAYS)
-        return died
+            here, few = [self._process], await tx.fetchval(OTHERS, key) < _FEW
+            row = await tx.fetchrow(
+                BEGIN, key, self._process, here if proven else [], here if few and not proven else [], _DAYS
+            )
+        assert row is not None
+        return Deaths(*row)
 
     async def end(self, key: UUID) -> None:
         async with self._database.transaction() as tx:
@@ -84,16 +115,33 @@ class RedisTrials:
         self._redis = redis
         self._process = str(uuid4())
 
-    async def begin(self, key: UUID) -> int:
-        name = f"suspect:{key}"
+    async def begin(self, key: UUID, proven: bool) -> Deaths:
+        names = _redis_names(key)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.sadd(name, self._process)
-            pipe.expire(name, _DAYS * 86_400)
-            pipe.scard(name)
-            return int((await pipe.execute())[-1]) - 1
+            pipe.sadd(_OPEN, str(key))
+            pipe.expire(_OPEN, 3600)
+            pipe.scard(_OPEN)
+            for name in names:
+                pipe.srem(name, self._process)
+                pipe.scard(name)
+            _, _, open_, _, worked, _, others = await pipe.execute()
+            if proven or open_ <= _FEW:
+                name = names[not proven]
+                pipe.sadd(name, self._process)
+                pipe.expire(name, _DAYS * 86_400)
+                await pipe.execute()
+        return Deaths(worked, others)
 
     async def end(self, key: UUID) -> None:
-        await self._redis.unlink(f"suspect:{key}")
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.unlink(*_redis_names(key))
+            pipe.srem(_OPEN, str(key))
+            await pipe.execute()
+
+
+def _redis_names(key: UUID) -> tuple[str, str]:
+    """Of the processes that had stored something else before, and of those that had not."""
+    return f"suspect:{{{key}}}:proven", f"suspect:{{{key}}}:unproven"
 
 
 class Court:
@@ -114,7 +162,7 @@ class Court:
 
     def decoding(self, delivery: Delivery) -> AbstractAsyncContextManager[None]:
         """A trial of reading a message. Raises what `trial` raises."""
-        return self._trial(f"{_identity(delivery)}\0read")
+        return self._trial(f"{_identity(delivery)}\0read", stores=False)
 
     def trial(self, items: Sequence[Item]) -> AbstractAsyncContextManager[None]:
         """A trial of just these events, which are of one message.
@@ -123,16 +171,17 @@ class Court:
             KillsWorker: it was tried alone before, and those who did died.
         """
         first = items[0]
-        return self._trial(f"{_identity(first.delivery)}\0{first.index}\0{len(items)}")
+        return self._trial(f"{_identity(first.delivery)}\0{first.index}\0{len(items)}", stores=True)
 
     @asynccontextmanager
-    async def _trial(self, name: str) -> AsyncIterator[None]:
+    async def _trial(self, name: str, *, stores: bool) -> AsyncIterator[None]:
         key = uuid5(_KEYS, f"{self._queue}\0{name}")
         async with self._solo.alone():
-            died = await self._trials.begin(key)
-            if died >= TRIALS:
+            deaths = await self._trials.begin(key, self._solo.has_worked)
+            if deaths.convict:
+                died = deaths.proven + deaths.unproven
                 raise KillsWorker(f"{died} workers died while they tried it alone")
-            log.warning("trying a suspect alone", queue=self._queue, died=died)
+            log.warning("trying a suspect alone", queue=self._queue, **deaths._asdict())
             try:
                 yield
             except asyncio.CancelledError:
@@ -141,6 +190,7 @@ class Court:
                 await self._end(key)
                 raise
             await self._end(key)
+            self._solo.has_worked = self._solo.has_worked or stores
 
     async def _end(self, key: UUID) -> None:
         try:

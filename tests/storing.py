@@ -14,7 +14,7 @@ from streams.health import Health
 from streams.pipeline import Pipeline
 from streams.solo import Solo
 from streams.stores import Applied
-from streams.suspects import Court
+from streams.suspects import Court, Deaths
 from streams.telemetry import BatchTrace, Telemetry
 from tests.making import make, new_id
 
@@ -51,8 +51,8 @@ class Letters:
 class NoTrials:
     """A record in which nothing stands."""
 
-    async def begin(self, key: object) -> int:
-        return 0
+    async def begin(self, key: object, proven: bool) -> Deaths:
+        return Deaths(0, 0, 0)
 
     async def end(self, key: object) -> None: ...
 

@@ -5,7 +5,9 @@
 CREATE TABLE suspect_trials (
     key uuid PRIMARY KEY,
     begun_at timestamptz NOT NULL DEFAULT now(),
-    processes uuid[] NOT NULL
+    -- Those that had stored something else before, and those of which nothing was known yet.
+    proven uuid[] NOT NULL DEFAULT '{}',
+    unproven uuid[] NOT NULL DEFAULT '{}'
 );
 
 ALTER FUNCTION grant_privileges() RENAME TO grant_privileges_0004;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from streams.cache import connect_redis
 from streams.database import Database
 from streams.settings import Settings
 from streams.solo import Solo
-from streams.suspects import TRIALS, Court, PostgresTrials, RedisTrials, Trials
+from streams.suspects import TRIALS, Court, Deaths, PostgresTrials, RedisTrials, Trials
 from tests.intakes import Acknowledged, delivery
 
 Process = Callable[[], Trials]
@@ -35,12 +36,37 @@ async def process(
 
 async def test_processes_are_counted_and_not_their_tries(process: Process) -> None:
     key, first, second, third = uuid4(), process(), process(), process()
-    assert [await first.begin(key) for _ in range(3)] == [0, 0, 0]
-    assert await second.begin(key) == 1
-    assert await third.begin(key) == 2
-    assert await first.begin(uuid4()) == 0
+    assert [await first.begin(key, False) for _ in range(3)] == [Deaths(0, 0)] * 3
+    assert await second.begin(key, True) == Deaths(0, 1)
+    assert await third.begin(key, False) == Deaths(1, 1)
+    assert await first.begin(key, True) == Deaths(1, 1), "it has worked since"
+    assert await process().begin(key, True) == Deaths(2, 1)
+    assert await first.begin(uuid4(), True) == Deaths(0, 0)
     await third.end(key)
-    assert await process().begin(key) == 0
+    assert await process().begin(key, True) == Deaths(0, 0)
+
+
+async def test_a_death_of_who_knows_what_counts_only_while_few_messages_have_any(process: Process) -> None:
+    for _ in range(4):
+        await process().begin(uuid4(), False)
+    key = uuid4()
+    await process().begin(key, False)
+    assert await process().begin(key, True) == Deaths(0, 0)
+    assert await process().begin(key, True) == Deaths(1, 0)
+
+
+async def test_where_every_trial_kills_nobody_is_convicted(process: Process) -> None:
+    """A worker that always dies, whatever it tries: its deaths spread over the messages."""
+    messages = [delivery(number, AckTracker(Acknowledged())) for number in range(1, 31)]
+    chance = random.Random(1)
+    for _ in range(60):
+        with pytest.raises(asyncio.CancelledError):
+            async with Court("q", Solo(), process()).decoding(chance.choice(messages)):
+                raise asyncio.CancelledError
+    court = Court("q", Solo(), process())
+    for message in messages:
+        async with court.decoding(message):
+            pass
 
 
 async def test_a_trial_that_ends_leaves_nothing_and_one_that_does_not_counts(process: Process) -> None:
