@@ -15,11 +15,10 @@ CacheTag = Annotated[str, StringConstraints(max_length=200, pattern=TAG_PATTERN)
 
 
 _NAMES_SOMETHING: Final[dict[str, Any]] = {
-    "anyOf": [
-        {"required": [name], "properties": {name: {"type": "array", "minItems": 1}}}
-        for name in ("keys", "tags")
-    ]
+    "if": {"properties": {"keys": {"maxItems": 0}}},
+    "then": {"required": ["tags"], "properties": {"tags": {"minItems": 1}}},
 }
+"""In JSON Schema: without a key there must be a tag."""
 
 
 class InvalidatedData(Data):

@@ -31,8 +31,8 @@ def queue_key(name: str) -> str:
 
 def channels(contract: Contract) -> dict[str, Any]:
     """All channels: exchanges under their names, queues under `queue.<name>`."""
-    found = {key_of(exchange.name): _exchange(exchange, contract) for exchange in contract.topology.exchanges}
-    found |= {queue_key(queue.name): _queue(queue, contract) for queue in contract.topology.queues}
+    found = {key_of(exchange.name): _exchange(exchange, contract) for exchange in contract.exchanges}
+    found |= {queue_key(queue.name): _queue(queue, contract) for queue in contract.queues}
     return found
 
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.contract import Store, Subscription
 from schemas.envelope import Event
 from schemas.invalidations import CacheApplied, CacheInvalidated
-from streams.topology import Topology
+from streams.topology import (
+    CACHE_BUS,
+    DEAD_LETTERS,
+    INVALIDATIONS,
+    QUARANTINE,
+    Exchange,
+    Queue,
+    Topology,
+)
+
+ENGINES_OWN: Final = (INVALIDATIONS, CACHE_BUS, DEAD_LETTERS)
+"""Exchanges that are there whatever is handled."""
 
 EventTypes = Mapping[str, type[Event]]
 
@@ -24,6 +36,19 @@ class Contract:
     def of(cls, subscriptions: Iterable[Subscription]) -> Contract:
         subscriptions = list(subscriptions)
         return cls(subscriptions, Topology.of(subscriptions))
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """Those of the handlers in their order, then the engine's own."""
+        first = [subscription.exchange for subscription in self.subscriptions]
+        order = [n for n in dict.fromkeys(first) if n not in ENGINES_OWN] + list(ENGINES_OWN)
+        rank = {name: place for place, name in enumerate(order)}
+        return sorted(self.topology.exchanges, key=lambda exchange: rank.get(exchange.name, -1))
+
+    @property
+    def queues(self) -> list[Queue]:
+        """Those of the handlers in their order, then the one of refused messages."""
+        return sorted(self.topology.queues, key=lambda queue: queue.name == QUARANTINE)
 
     @property
     def announced(self) -> EventTypes:

@@ -92,12 +92,13 @@ def _introduction(limits: Limits) -> str:
 def _messages(
     contract: Contract, by_type: dict[str, str], schemas: dict[str, Any], limits: Limits
 ) -> dict[str, Any]:
-    ours = set(contract.announced) | {name for name, _, _ in contract.engines_own}
+    theirs = {name for exchange in contract.exchanges for name in contract.from_producers(exchange.name)}
+    ours = {*contract.announced, *(name for name, _, _ in contract.engines_own)} - theirs
     found = {
         key_of(name): messages.structured(name, event, by_type[name], schemas, own=name in ours)
         for name, event in contract.events.items()
     }
-    for exchange in contract.topology.exchanges:
+    for exchange in contract.exchanges:
         types = contract.from_producers(exchange.name)
         if types:
             key = key_of(exchange.name)
@@ -112,9 +113,7 @@ def _tags(contract: Contract) -> list[dict[str, str]]:
         {"name": "exchange", "description": "A durable topic exchange."},
         {"name": "queue", "description": "A durable quorum queue."},
     ]
-    exchanges = [
-        {"name": e.name, "description": f"Travels by {e.name}."} for e in contract.topology.exchanges
-    ]
+    exchanges = [{"name": e.name, "description": f"Travels by {e.name}."} for e in contract.exchanges]
     return [*roles, *kinds, *exchanges]
 
 

@@ -102,7 +102,9 @@ def binary(
         "of the schemas the body has.",
         "contentType": BINARY,
         "headers": reference("components", "schemas", BINARY_HEADERS),
-        "payload": distinct[0] if len(distinct) == 1 else {"anyOf": distinct},
+        "payload": distinct[0]
+        if len(distinct) == 1
+        else {"title": f"{_words(exchange).replace(' ', '')}Binary", "anyOf": distinct},
         "tags": [{"name": exchange}],
         "bindings": {"amqp": {"messageType": f"{exchange}.binary", "bindingVersion": BINDING_VERSION}},
         "examples": [

@@ -32,7 +32,7 @@ _RECEIVE: Final = {"ack": True, "bindingVersion": BINDING_VERSION}
 def operations(contract: Contract) -> dict[str, Any]:
     """All operations, by a name that says who and what."""
     found: dict[str, Any] = {}
-    for exchange in contract.topology.exchanges:
+    for exchange in contract.exchanges:
         if contract.from_producers(exchange.name):
             found[f"produce.{key_of(exchange.name)}"] = _produce(exchange.name, contract)
     for subscription in contract.subscriptions:
@@ -85,7 +85,9 @@ def _announce(name: str, exchange: str, role: str, mandatory: bool) -> dict[str,
         [key],
         role,
         f"Announce {name}",
-        "Published after the commit it belongs to; after a crash once more, as the same bytes. Structured.",
+        "Published after the commit it belongs to; after a crash once more, as the same bytes. Structured."
+        if role == "worker"
+        else "Published once the effect stands in Redis. Structured.",
         _SEND if mandatory else _BROADCAST,
     )
     follow = _operation(
@@ -94,8 +96,10 @@ def _announce(name: str, exchange: str, role: str, mandatory: bool) -> dict[str,
         [key],
         "consumer",
         f"Follow {name}",
-        f"Declare a queue of your own and bind it to `{exchange}` with the key `{name}`. Expect repeats: "
-        "remember (`source`, `id`).",
+        f"Bind a queue of your own to `{exchange}` with the key `{name}`. Expect repeats: remember "
+        "(`source`, `id`)."
+        if mandatory
+        else f"Bind an exclusive queue to `{exchange}`. Nobody keeps what is said while you are away.",
         _RECEIVE,
     )
     return {f"publish.{key}": send, f"follow.{key}": follow}

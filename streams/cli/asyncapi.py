@@ -88,7 +88,9 @@ def _format_of(file: Path | None) -> Format:
         return Format.YAML
     known = {".yaml": Format.YAML, ".yml": Format.YAML, ".json": Format.JSON, ".html": Format.HTML}
     if file.suffix not in known:
-        raise ConfigurationError(f"{file.name}: name it .yaml, .json or .html, or say --yaml, --json or --html")
+        raise ConfigurationError(
+            f"{file.name}: name it .yaml, .json or .html, or say --yaml, --json or --html"
+        )
     return known[file.suffix]
 
 
