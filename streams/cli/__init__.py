@@ -52,7 +52,7 @@ app.add_typer(topology.app, name="topology")
 def main() -> None:
     """Entry point of the `streams` command: errors we raise on purpose are one line, exit code 2."""
     try:
-        app()
+        app(prog_name="streams")
     except (StreamsError, StackError) as error:
         print(f"streams: {error}", file=sys.stderr)
         raise SystemExit(2) from None
