@@ -21,6 +21,7 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 MAX_JSON_DEPTH = 32
@@ -92,8 +93,8 @@ class _NotANumber:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, str]:
-        return {"type": "string", "format": "date-time"}
+    ) -> JsonSchemaValue:
+        return handler(core_schema.datetime_schema(tz_constraint="aware"))
 
 
 class _OrNone:

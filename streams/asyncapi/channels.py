@@ -6,9 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from schemas.errors import Reason
 from streams.asyncapi.contract import Contract, EventTypes
-from streams.asyncapi.letters import LETTER
+from streams.asyncapi.letters import LETTER, WRITTEN
 from streams.asyncapi.messages import BINDING_VERSION, key_of, reference
 from streams.topology import CACHE_BUS, DEAD_LETTERS, INVALIDATIONS, Exchange, Queue
 
@@ -81,7 +80,7 @@ def _address(exchange: str, types: EventTypes) -> tuple[str, dict[str, Any]]:
             },
             "reason": {
                 "description": "The reason code.",
-                "enum": [str(reason) for reason in Reason],
+                "enum": list(WRITTEN),
                 "location": "$message.header#/x-reason",
             },
         }

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
-from schemas.errors import Reason
+from schemas.errors import REASONS, Reason
 from streams.asyncapi.examples import TRACEPARENT
 from streams.asyncapi.messages import BINDING_VERSION, reference
 from streams.decode import STRUCTURED
 
 LETTER: Final = "dead-letter"
 LETTER_HEADERS: Final = "DeadLetterHeaders"
-
-
-def meaning(reason: Reason) -> str:
-    """What a reason code says, and to whom."""
-    match reason:
-        case Reason.UNDECODABLE:
-            return (
-                "The bytes are not what the content type says: no JSON, no CloudEvent, no known content type."
-            )
-        case Reason.UNKNOWN_TYPE:
-            return "No handler of this queue takes the event's type."
-        case Reason.INVALID_EVENT:
-            return "An attribute or a field of `data` breaks its schema; `x-field` names it."
-        case Reason.OUTSIDE_WINDOW:
-            return "A date (`time`, or one inside a UUIDv7) is too far in the past or in the future."
-        case Reason.TOO_LARGE:
-            return "The message has too many bytes, or its array too many events."
-        case Reason.REFUSED:
-            return "The handler found the event impossible to apply."
-        case Reason.DATABASE_REFUSED:
-            return "PostgreSQL refused this event's values, and its neighbours' were stored."
-        case Reason.HANDLER_FAILED:
-            return (
-                "The handler raised an error for this event; its neighbours were stored. Most likely a bug."
-            )
-        case Reason.KILLS_WORKER:
-            return "The message was delivered again and again, tried alone, and was never acknowledged."
-        case _:
-            assert_never(reason)
+_BY_THE_BROKER: Final = frozenset(
+    {Reason.UNROUTABLE, Reason.DELIVERY_LIMIT, Reason.EXPIRED, Reason.REJECTED, Reason.FOREIGN}
+)
+WRITTEN: Final = tuple(str(reason) for reason in Reason if reason not in _BY_THE_BROKER)
+"""What `x-reason` can say; the others are told by what the broker did to a message without that header."""
 
 
 def letter() -> dict[str, Any]:
@@ -71,10 +47,14 @@ def letter() -> dict[str, Any]:
                     "x-queue": "tasks.record_tasks",
                     "x-exchange": "tasks",
                     "x-routing-key": "task.assigned",
+                    "x-original": {"content_type": STRUCTURED, "headers": {"traceparent": TRACEPARENT}},
                     "x-attempts": 1,
                     "x-delivery-count-before": 0,
+                    "x-event-id": "7d9f3c1e-0003",
                     "x-trace-id": TRACEPARENT.split("-")[1],
-                    "traceparent": TRACEPARENT,
+                    "x-replays": 0,
+                    "x-first-seen": "2026-01-15T09:30:00.262+00:00",
+                    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-b9c7c989f97918e1-01",
                 },
                 "payload": {
                     "specversion": "1.0",
@@ -86,7 +66,7 @@ def letter() -> dict[str, Any]:
                 },
             }
         ],
-        "x-reasons": {str(reason): meaning(reason) for reason in Reason},
+        "x-reasons": {str(reason): REASONS[reason]._asdict() for reason in Reason},
     }
 
 
@@ -98,23 +78,29 @@ def letter_headers() -> dict[str, Any]:
         "x-reason": {
             "type": "string",
             "description": "Why. New reasons may be added: take one that you do not know as a refusal.",
-            "enum": [str(reason) for reason in Reason],
+            "enum": list(WRITTEN),
             "x-may-grow": True,
         },
         "x-error": {**text, "description": "What is wrong and what to send instead; never the payload."},
         "x-field": {**text, "description": "Path of the culprit, as in `data.task_id`; may be empty."},
+        "x-original": {
+            "type": "object",
+            "description": "The original's properties by their AMQP names, its headers as `headers`; of an "
+            "element of an array its place as `index`.",
+        },
         "x-queue": {**text, "description": "The queue it was taken from."},
-        "x-exchange": {**text, "description": "The exchange it was published to."},
+        "x-exchange": {**text, "description": "The exchange it was published to; empty for none."},
         "x-routing-key": {**text, "description": "The routing key it was published with."},
-        "x-attempts": {**count, "description": "How often it was tried by itself."},
+        "x-attempts": {**count, "description": "How often it was tried before it was refused."},
         "x-delivery-count-before": {**count, "description": "How often the broker had delivered it before."},
+        "x-event-id": {**text, "description": "The event's id, as far as it is known; may be empty."},
         "x-trace-id": {**text, "description": "The trace that its processing belongs to; may be empty."},
-        "x-message-id": {**text, "description": "The original's property `message_id`, if it had one."},
-        "x-type": {**text, "description": "The original's property `type`, if it had one."},
-        "x-app-id": {**text, "description": "The original's property `app_id`, if it had one."},
-        "x-timestamp": {**text, "description": "The original's property `timestamp`, if it had one."},
+        "x-replays": {**count, "description": "How often it had been replayed before."},
+        "x-first-seen": {**text, "description": "When a worker first had it."},
+        "x-replay-of": {**text, "description": "Of one that was replayed: the span of its first refusal."},
+        "traceparent": {**text, "description": "The span that processed it."},
     }
-    optional = {"x-message-id", "x-type", "x-app-id", "x-timestamp"}
+    optional = {"x-replay-of", "traceparent"}
     return {
         "title": LETTER_HEADERS,
         "type": "object",

@@ -121,7 +121,7 @@ def _letters() -> dict[str, Any]:
         [LETTER],
         "operator",
         "Look after refused messages",
-        "Repair what is wrong and publish again to `x-exchange`, with the same id.",
+        "With `streams dlq list`, `show`, `replay` and `drop`.",
         _RECEIVE,
     )
     return {"refuse": refuse, "inspect.quarantine": inspect}

@@ -33,9 +33,21 @@ def explain_refusal(event: Any) -> set[str]:
             found.add("integers")
         if name in _FREE_FORM:
             found |= _free_form(value, 0)
+        if name in _INSTANTS and isinstance(value, str) and _overflows(value):
+            found.add("years")
     if any(not _inside(moment) for moment in _moments(event)):
         found.add("window")
     return found
+
+
+def _overflows(text: str) -> bool:
+    try:
+        _instant(text).astimezone(UTC)
+    except OverflowError:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 def promised(event: Any) -> Any:
@@ -50,6 +62,8 @@ def promised(event: Any) -> Any:
 
 
 def _canonical(name: str, value: Any) -> Any:
+    if name in ("traceparent", "tracestate") and not isinstance(value, str):
+        return None
     if not isinstance(value, str):
         return value
     with suppress(ValueError, InvalidOperation, OverflowError):
@@ -64,8 +78,6 @@ def _canonical(name: str, value: Any) -> Any:
 
 def _instant(text: str) -> datetime:
     """Wider than the service: what it accepts must be found here."""
-    with suppress(ValueError):
-        return datetime.fromtimestamp(float(text), UTC)
     whole, _, zone = text.upper().replace("_", "T").replace(" ", "T").replace(",", ".").partition(".")
     digits = zone[: len(zone) - len(zone.lstrip("0123456789"))]
     text = f"{whole}.{digits[:6]:0<6}{zone[len(digits) :]}" if digits else whole
@@ -87,7 +99,8 @@ def _moments(event: Any) -> Iterator[datetime]:
             if name == "time":
                 yield _instant(value)
             elif name in _DATED:
-                yield NOW + timedelta(milliseconds=(UUID(value).int >> 80) - int(NOW.timestamp() * 1000))
+                seconds = (UUID(value).int >> 80) / 1000
+                yield datetime.fromtimestamp(min(seconds, 250_000_000_000), UTC)  # before the year 10000
 
 
 def _inside(moment: datetime) -> bool:

@@ -20,7 +20,7 @@ from streams.delivery import Delivery, Item
 from streams.registry import load_subscriptions
 from streams.settings import DEFAULT_HANDLERS
 
-LIMITS = Limits(4_194_304, 5_000, 300, 365)
+LIMITS = Limits(4_194_304, 5_000, 300, 365, 32)
 SUBSCRIPTIONS = {s.queue: s for s in load_subscriptions(DEFAULT_HANDLERS)}
 DOCUMENT = build(SUBSCRIPTIONS.values(), LIMITS)
 MESSAGES: Mapping[str, Any] = DOCUMENT["components"]["messages"]
@@ -67,6 +67,7 @@ def decoder(queue: str, retention_days: int = LIMITS.retention_days) -> Decoder:
         Window(timedelta(days=retention_days), timedelta(seconds=LIMITS.clock_skew_seconds)),
         max_bytes=LIMITS.max_message_bytes,
         max_events=LIMITS.max_events_per_message,
+        max_depth=LIMITS.max_json_depth,
     )
 
 

@@ -52,6 +52,7 @@ REFUSED = {
     "depth": ("tasks.record_tasks", an_event("task.created", payload=nested(33))),
     "big-integers": ("tasks.record_tasks", an_event("task.created", payload={"n": 2**63})),
     "numbers": ("tasks.record_tasks", an_event("task.created", payload={"n": "HUGE"})),
+    "years": ("votes.record_votes", an_event("round.opened", closes_at="9999-12-31T23:00:00-02:00")),
     "unicode": ("tasks.record_tasks", an_event("task.created", kind="\ud800")),
     "size": (
         "tasks.record_tasks",
@@ -61,6 +62,7 @@ REFUSED = {
 TOLERATED = {
     "uuids": ("tasks.record_tasks", an_event("task.created", task_id=UUID7.replace("-", ""))),
     "instants": ("tasks.record_tasks", an_event("task.created", time="2026-01-15 09:30Z")),
+    "traces": ("tasks.record_tasks", an_event("task.created") | {"traceparent": 5}),
     "decimal-texts": ("votes.record_votes", an_event("vote.cast", weight="1e0")),
 }
 

@@ -12,6 +12,7 @@ import pytest
 
 from schemas.errors import Reason
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
+from streams.asyncapi.letters import WRITTEN
 from streams.decode import BATCH, BINARY
 from streams.delivery import Item
 from streams.publisher import Publisher
@@ -92,12 +93,13 @@ def test_the_service_takes_the_examples_of_arrays_and_of_binary_mode(exchange: s
     assert item.event.time == datetime.fromisoformat(one["headers"]["cloudEvents:time"])
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_letters_are_as_the_document_says(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", WRITTEN)
+def test_letters_are_as_the_document_says(reason: str) -> None:
     message = MESSAGES["dead-letter"]
     assert set(message["x-reasons"]) == {str(r) for r in Reason}
-    (item,) = service_says(b"{}", "tasks.record_tasks", message_id="1", app_id="me", type="task.created")
-    letter = _letter(item, reason)
+    headers = {"x-replay-of": "00-1", "mine": "yes"}
+    (item,) = service_says(b"{}", "tasks.record_tasks", message_id="1", app_id="me", headers=headers)
+    letter = _letter(item, Reason(reason))
     assert list(map(str, validator_of(message["headers"]).iter_errors(letter.headers))) == []
     known = DOCUMENT["components"]["schemas"]["DeadLetterHeaders"]["properties"]
     assert {name for name in letter.headers if name.startswith("x-")} <= set(known)
@@ -111,8 +113,8 @@ def _letter(item: Item, reason: Reason) -> Any:
 
 
 def test_no_credential_gets_into_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AMQP_URL", "DATABASE_URL", "REDIS_URL"):
-        monkeypatch.setenv(name, "scheme://user:hunter2@inner-host/secret-path")
+    for name, scheme in {"AMQP_URL": "amqp", "DATABASE_URL": "postgresql", "REDIS_URL": "redis"}.items():
+        monkeypatch.setenv(name, f"{scheme}://user:hunter2@inner-host/secret-path")
     settings = Settings.load()
     document = build(load_subscriptions(settings.handlers), Limits.of(settings))
     for text in (to_yaml(document), to_json(document).decode(), to_html(document)):

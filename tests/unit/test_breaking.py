@@ -16,7 +16,7 @@ from streams.registry import load_subscriptions
 from streams.settings import DEFAULT_HANDLERS
 
 RELEASED = sorted((Path(__file__).parent.parent.parent / "docs" / "released").glob("asyncapi-*.yaml"))
-CURRENT = build(load_subscriptions(DEFAULT_HANDLERS), Limits(4_194_304, 5_000, 300, 365))
+CURRENT = build(load_subscriptions(DEFAULT_HANDLERS), Limits(4_194_304, 5_000, 300, 365, 32))
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -103,10 +103,15 @@ def _examples(message: Mapping[str, Any]) -> list[Markup]:
 def reasons(document: Document) -> Markup:
     """The reason codes of dead letters."""
     messages = document["components"]["messages"].values()
-    codes = {code: text for message in messages for code, text in message.get("x-reasons", {}).items()}
+    codes = {code: texts for message in messages for code, texts in message.get("x-reasons", {}).items()}
     rows = [
-        tag("tr", tag("td", tag("code", code, class_="name")), tag("td", inline(text)))
-        for code, text in codes.items()
+        tag(
+            "tr",
+            tag("td", tag("code", code, class_="name")),
+            tag("td", inline(texts["meaning"])),
+            tag("td", inline(texts["remedy"])),
+        )
+        for code, texts in codes.items()
     ]
-    head = tag("tr", tag("th", "x-reason"), tag("th", "Meaning"))
+    head = tag("tr", *(tag("th", title) for title in ("Reason", "Meaning", "What to do")))
     return tag("table", tag("thead", head), tag("tbody", *rows), class_="schema")
