@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,9 @@ _DECIMALS = ("weight", "quorum")
 _INTEGERS = ("priority", "votes")
 _INSTANTS = ("time", "closes_at", "decided_at")
 _DATED = ("task_id", "round_id")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_RFC3339 = re.compile(r"[1-9]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_PLAIN = re.compile(r"(0|[1-9]\d*)(\.\d{1,6})?", re.ASCII)
 
 
 def explain_refusal(event: Any) -> set[str]:
@@ -62,16 +66,19 @@ def promised(event: Any) -> Any:
 
 
 def _canonical(name: str, value: Any) -> Any:
+    """A value that only tolerance lets through as the contract has it; others, and nonsense, as they are."""
     if name in ("traceparent", "tracestate") and not isinstance(value, str):
         return None
+    if name == "tally" and isinstance(value, dict):
+        return {option: _canonical("weight", weight) for option, weight in value.items()}
     if not isinstance(value, str):
         return value
     with suppress(ValueError, InvalidOperation, OverflowError):
-        if name.endswith("_id"):
+        if name.endswith("_id") and not _UUID.fullmatch(value):
             return str(UUID(value))
-        if name in _INSTANTS:
+        if name in _INSTANTS and not _RFC3339.fullmatch(value):
             return _instant(value).astimezone(UTC).isoformat()
-        if name in _DECIMALS:
+        if name in _DECIMALS and not _PLAIN.fullmatch(value):
             return format(Decimal(value).normalize(), "f")
     return value
 
