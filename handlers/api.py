@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -36,6 +36,11 @@ Since = Annotated[datetime | None, QueryParameter(description="At or after this 
 Until = Annotated[datetime | None, QueryParameter(description="Before this instant; with a zone.")]
 
 Answer = Response[bytes]
+_INERT: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 Readable = NamedDependency[SkipValidation[Reads]]
 
 
@@ -203,19 +208,18 @@ def create_app(
     cache: Cache,
     metrics: Metrics,
     api_open: bool,
-    asyncapi: Callable[[], bytes] | None = None,
+    documents: Mapping[str, Callable[[], tuple[bytes, str]]] | None = None,
 ) -> Litestar:
     """The application. It neither opens nor closes what it is given.
 
     Args:
         api_open: answer without bearer tokens; for development only.
-        asyncapi: the document of the events, served at /asyncapi.json.
+        documents: what else is shown to everybody, by path: functions that return a body and its content
+            type. They run in a thread.
     """
     reads = Reads(Queries(pool), cache)
 
-    documents = [_document("/metrics", metrics.render)]
-    if asyncapi is not None:
-        documents.append(_document("/asyncapi.json", lambda: (asyncapi(), "application/json")))
+    shown = [_document(path, render) for path, render in (documents or {}).items()]
     v1 = Router(
         "/v1",
         route_handlers=V1,
@@ -223,7 +227,7 @@ def create_app(
         security=[] if api_open else [{"bearer": []}],
     )
     return Litestar(
-        route_handlers=[v1, live, ready, *documents],
+        route_handlers=[v1, live, ready, _measurements(metrics), *shown],
         dependencies={"reads": Provide(lambda: reads, use_cache=True, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
         middleware=[Measure(metrics)],
@@ -233,13 +237,22 @@ def create_app(
     )
 
 
-def _document(path: str, render: Callable[[], tuple[bytes, str]]) -> HTTPRouteHandler:
-    """A route that answers with a body and its content type."""
-
-    @get(path, include_in_schema=False)
+def _measurements(metrics: Metrics) -> HTTPRouteHandler:
+    @get("/metrics", include_in_schema=False)
     async def show() -> Answer:
-        body, content_type = render()
+        body, content_type = metrics.render()
         return Response(body, headers={"Content-Type": content_type})
+
+    return show
+
+
+def _document(path: str, render: Callable[[], tuple[bytes, str]]) -> HTTPRouteHandler:
+    """A route that answers with a body and its content type; in a browser it may load and do nothing."""
+
+    @get(path, include_in_schema=False, sync_to_thread=True)
+    def show() -> Answer:
+        body, content_type = render()
+        return Response(body, headers={"Content-Type": content_type, **_INERT})
 
     return show
 

@@ -21,6 +21,7 @@ class AgentStatus(StrEnum):
 
 class AgentData(Data):
     agent_id: UUID
+    """The agent."""
 
 
 class AgentEventBase(Event):
@@ -29,22 +30,32 @@ class AgentEventBase(Event):
 
 
 class RegisteredData(AgentData):
-    name: Name
-    capabilities: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    name: Annotated[Name, Field(examples=["Ada"])]
+    """For people."""
+    capabilities: Annotated[
+        tuple[Name, ...], Field(max_length=100, examples=[["research", "summarise"]])
+    ] = ()
+    """What it can do."""
     is_active: bool = True
+    """Whether it takes work: its status is `active` or `inactive` until an event says otherwise."""
 
 
 class StatusChangedData(AgentData):
-    status: AgentStatus
+    status: Annotated[AgentStatus, Field(examples=["processing"])]
+    """What it does now."""
 
 
 class AgentRegistered(AgentEventBase):
+    """An agent exists, or has another name, other capabilities."""
+
     rank: ClassVar[int] = 0
     type: Literal["agent.registered"] = "agent.registered"
     data: RegisteredData
 
 
 class AgentStatusChanged(AgentEventBase):
+    """An agent does something else now."""
+
     rank: ClassVar[int] = 1
     type: Literal["agent.status_changed"] = "agent.status_changed"
     data: StatusChangedData

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from datetime import datetime
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.fields import Identifier, Instant, TraceText, dated, microseconds
 
@@ -18,7 +18,9 @@ _BEFORE_1970 = 1 << 62  # keeps stamps of instants before 1970 in order, too
 class Data(BaseModel):
     """Base of every event's `data`: strict (no coercion), frozen, unknown fields are kept out."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Event(BaseModel):
@@ -32,7 +34,9 @@ class Event(BaseModel):
         rank: the event's place in its entity's life; breaks ties of time.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     exchange: ClassVar[str]
     entity: ClassVar[str]
@@ -41,13 +45,21 @@ class Event(BaseModel):
     rank: ClassVar[int] = 0
 
     specversion: Literal["1.0"] = "1.0"
-    id: Identifier
-    source: Identifier
+    """The version of CloudEvents."""
+    id: Annotated[Identifier, Field(examples=["7d9f3c1e-0001"])]
+    """Unique within its source: an event counts as seen by (source, id)."""
+    source: Annotated[Identifier, Field(examples=["research-service"])]
+    """Who says so: the producer's name or URI, the same for all its events."""
     type: str
-    time: Instant
+    """What happened; also the routing key."""
+    time: Annotated[Instant, Field(examples=["2026-01-15T09:30:00.250Z"])]
+    """When it happened. Microseconds count: the greatest event by (time, rank, source, id) wins."""
     data: Any
+    """What this type says about it."""
     traceparent: TraceText = None
+    """W3C trace context of the event; in an array the only place for it. One that is not valid is ignored."""
     tracestate: TraceText = None
+    """W3C trace state that goes with it."""
 
     @property
     def entity_id(self) -> UUID | None:

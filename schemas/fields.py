@@ -21,11 +21,14 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 MAX_JSON_DEPTH = 32
 """Levels of nesting in a JSON object, unless validation is given a `max_json_depth` as its context."""
+UUID7_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 _NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has no NUL (22021)
+_AN_ID = "019bc0fd-89c0-7c3e-9d3f-2b1a4c5d6e7f"  # of 2026-01-15T09:30:00Z, as all examples of the contract
 
 
 def _is_uuid7(value: UUID) -> UUID:
@@ -90,8 +93,8 @@ class _NotANumber:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, str]:
-        return {"type": "string", "format": "date-time"}
+    ) -> JsonSchemaValue:
+        return handler(core_schema.datetime_schema(tz_constraint="aware"))
 
 
 class _OrNone:
@@ -115,7 +118,9 @@ Text = Annotated[str, StringConstraints(max_length=10_000, pattern=_NO_NUL)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
 """Any JSON object that jsonb can hold."""
 
-DatedId = Annotated[UUID, AfterValidator(_is_uuid7)]
+DatedId = Annotated[
+    UUID, AfterValidator(_is_uuid7), Field(json_schema_extra={"pattern": UUID7_PATTERN, "examples": [_AN_ID]})
+]
 """A UUIDv7, whose milliseconds name the partition that the entity lives in."""
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

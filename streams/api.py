@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,12 +14,14 @@ import uvloop
 from granian.constants import Interfaces
 
 from handlers.api import create_app
+from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
 from streams.cache import Cache, connect_redis
 from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
 from streams.lifecycle import stop_on_signals
 from streams.refusal import reason
+from streams.registry import load_subscriptions
 from streams.settings import Settings, require
 from streams.telemetry import Telemetry
 
@@ -41,6 +44,7 @@ class Api:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._documents = contract_pages(settings)
         self._database = Database(settings, "api")
         redis = connect_redis(require(settings.redis_url, "REDIS_URL"), "api", timeout=_REDIS_TIMEOUT)
         self._telemetry = Telemetry.from_environment("api", link_limit=1)
@@ -59,6 +63,7 @@ class Api:
                 cache=self._cache,
                 metrics=self._telemetry.metrics,
                 api_open=self._settings.api_open,
+                documents=self._documents,
             )
         )
         server = embedded(requests, self.host, self.port, Interfaces.ASGI)
@@ -94,6 +99,25 @@ class Api:
         await self._database.close()
         await asyncio.to_thread(self._telemetry.shutdown, 5.0)
         log.info("stopped", role="api")
+
+
+def contract_pages(settings: Settings) -> dict[str, Callable[[], tuple[bytes, str]]]:
+    """The AsyncAPI document by path; each form is made when it is first asked for.
+
+    Raises:
+        ConfigurationError: a module of handlers cannot be used.
+    """
+    subscriptions = load_subscriptions(settings.handlers)
+
+    @functools.cache
+    def document() -> dict[str, Any]:
+        return build(subscriptions, Limits.of(settings))
+
+    return {
+        "/asyncapi": functools.cache(lambda: (to_html(document()).encode(), "text/html; charset=utf-8")),
+        "/asyncapi.json": functools.cache(lambda: (to_json(document()), "application/json")),
+        "/asyncapi.yaml": functools.cache(lambda: (to_yaml(document()).encode(), "application/yaml")),
+    }
 
 
 class Requests:

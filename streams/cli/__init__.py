@@ -8,6 +8,7 @@ import typer
 
 from schemas.errors import StreamsError
 from streams.cli import (
+    asyncapi,
     bench,
     demo,
     dlq,
@@ -37,6 +38,7 @@ app.command("updater")(run.updater)
 app.command("api")(run.api)
 app.command("publish")(publish.publish)
 app.command("tail")(tail.tail)
+app.command("asyncapi")(asyncapi.asyncapi)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("scores")(scores.scores)
@@ -50,7 +52,7 @@ app.add_typer(topology.app, name="topology")
 def main() -> None:
     """Entry point of the `streams` command: errors we raise on purpose are one line, exit code 2."""
     try:
-        app()
+        app(prog_name="streams")
     except (StreamsError, StackError) as error:
         print(f"streams: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -99,6 +99,7 @@ async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
 def _where_to_look(environment: Mapping[str, str], settings: Settings, ports: Mapping[str, int]) -> None:
     api_base = f"http://{settings.http_host}:{ports['api']}"
     print(f"  read API   {api_base}/v1/tasks   (documentation: {api_base}/schema)")
+    print(f"  events     {api_base}/asyncapi   (also .yaml and .json)")
     for role in ("worker", "updater"):
         print(f"  {role:<10} http://127.0.0.1:{ports[role]}/readyz and /metrics")
     if not settings.has_servers:
