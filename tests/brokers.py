@@ -11,7 +11,6 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from streams.producer.message import BATCH
-from tests.support import take_all
 
 QUEUE = "landed"
 
@@ -35,8 +34,19 @@ async def declare(url: str, *exchanges: str, queue: str = QUEUE, **arguments: An
 
 
 async def landed(url: str, queue: str = QUEUE) -> list[dict[str, Any]]:
-    """All events in the queue, which is empty after this."""
-    return [event for message in await take_all(url, queue) for event in events_of(message)]
+    """Take all events that are in the queue now."""
+    messages: list[AbstractIncomingMessage] = []
+    async with channel_to(url) as channel:
+        declared = await channel.declare_queue(queue, passive=True)
+        count = declared.declaration_result.message_count or 0
+        if count:
+            async with declared.iterator(timeout=30) as arriving:
+                async for message in arriving:
+                    messages.append(message)
+                    if len(messages) == count:
+                        await message.ack(multiple=True)
+                        break
+    return [event for message in messages for event in events_of(message)]
 
 
 def events_of(message: AbstractIncomingMessage) -> list[dict[str, Any]]:
