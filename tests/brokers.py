@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from streams.producer.message import BATCH
 
 QUEUE = "landed"
+_ACKNOWLEDGE = 500  # a quorum queue stops at 2,000 that are not
 
 
 @asynccontextmanager
@@ -39,12 +40,15 @@ async def landed(url: str, queue: str = QUEUE) -> list[dict[str, Any]]:
     async with channel_to(url) as channel:
         declared = await channel.declare_queue(queue, passive=True)
         count = declared.declaration_result.message_count or 0
+        await channel.set_qos(prefetch_count=2 * _ACKNOWLEDGE)
         if count:
             async with declared.iterator(timeout=30) as arriving:
                 async for message in arriving:
                     messages.append(message)
-                    if len(messages) == count:
+                    ended = len(messages) == count
+                    if ended or len(messages) % _ACKNOWLEDGE == 0:
                         await message.ack(multiple=True)
+                    if ended:
                         break
     return [event for message in messages for event in events_of(message)]
 
