@@ -11,6 +11,7 @@ from uuid import uuid4
 import aio_pika
 import httpx
 import pytest
+import uvloop
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -345,6 +346,22 @@ async def test_a_failed_send_is_an_error_in_its_span(
     (span,) = exporter.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
     assert (span.attributes or {})["error.type"] == "Unroutable"
+
+
+@pytest.mark.parametrize("linger", [0, 0.0002, 0.005])
+async def test_it_runs_on_uvloop(url: str, linger: float) -> None:
+    async def send() -> None:
+        async with (
+            Producer(url, source="uvloop") as single,
+            Producer(url, source="uvloop", batching=Batching(linger=linger)) as batches,
+        ):
+            sends = [
+                producer.send("task.created", task()) for producer in (single, batches) for _ in range(50)
+            ]
+            await asyncio.gather(*sends)
+
+    await asyncio.to_thread(uvloop.run, send())
+    assert len(await landed(url)) == 100
 
 
 async def test_scripts_need_no_loop(url: str) -> None:
