@@ -213,8 +213,11 @@ class Decoder:
 
 
 def _versioned(event: Event) -> Event:
-    if "specversion" not in event.model_fields_set:
+    given = event.model_fields_set
+    if "specversion" not in given:
         raise InvalidEvent('is missing; it must be "1.0"', field="specversion")
+    if "type" not in given:  # the only type of its family: nothing had to choose by it
+        raise InvalidEvent("is missing", field="type")
     return event
 
 

@@ -24,6 +24,8 @@ from tests.receivers import over_grpc, over_http
 
 __all__ = ["over_grpc", "over_http"]
 
+pytest_plugins = ["streams.testkit.fixtures"]
+
 _numbers = count(1)
 
 
@@ -50,6 +52,12 @@ def stack() -> Iterator[StackUrls]:
         return
     with LocalStack("test", unique=True) as urls:
         yield urls
+
+
+@pytest.fixture(scope="session")
+def streams_server(stack: StackUrls) -> str:
+    """For the kit's fixtures: our server instead of one more."""
+    return stack.database
 
 
 @pytest.fixture(scope="session")

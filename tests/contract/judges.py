@@ -73,12 +73,16 @@ def decoder(queue: str, retention_days: int = LIMITS.retention_days) -> Decoder:
 
 def service_says(body: bytes, queue: str, content_type: str = STRUCTURED, **properties: Any) -> list[Item]:
     """What the service makes of a message."""
+    return decoder(queue).decode(delivery_of(body, content_type, **properties), NOW)
+
+
+def delivery_of(body: bytes, content_type: str = STRUCTURED, **properties: Any) -> Delivery:
+    """A message by hand."""
     fields: dict[str, Any] = {
         "headers": {}, "message_id": None, "type": None, "timestamp": None, "app_id": None, "exchange": "x",
         "routing_key": "", "tag": 1, "acks": AckTracker(_nobody), "received_ns": 0,
     }  # fmt: skip
-    delivery = Delivery(body=body, content_type=content_type, **(fields | properties))
-    return decoder(queue).decode(delivery, NOW)
+    return Delivery(body=body, content_type=content_type, **(fields | properties))
 
 
 async def _nobody(_: int) -> None: ...

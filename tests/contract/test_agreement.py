@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from copy import deepcopy
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,9 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.asyncapi.rules import beyond_the_promise, beyond_the_schemas
-from tests.contract.damage import UUID7, damaged, every_corner, nested
+from streams.decode import Decoder, Window
+from tests.contract.damage import UUID7, damaged, every_corner, example, nested
 from tests.contract.differences import explain_refusal, promised
-from tests.contract.judges import LIMITS, MESSAGES, SUBSCRIPTIONS, schema_accepts, service_says
+from tests.contract.judges import (
+    LIMITS,
+    MESSAGES,
+    NOW,
+    SUBSCRIPTIONS,
+    delivery_of,
+    schema_accepts,
+    service_says,
+)
 
 EXAMPLES = int(os.environ.get("STREAMS_TEST_EXAMPLES", "200"))
 
@@ -50,6 +60,17 @@ def an_event(type_: str, **changes: Any) -> dict[str, Any]:
     for name, value in changes.items():
         (event if name in event else event["data"])[name] = value
     return event
+
+
+def test_an_event_names_its_type_even_where_there_is_only_one() -> None:
+    event = example("cache.invalidated")
+    del event["type"]
+    invalidated = SUBSCRIPTIONS["invalidations.apply_invalidations"].types["cache.invalidated"]
+    window = Window(timedelta(days=365), timedelta(0))
+    alone = Decoder({"cache.invalidated": invalidated}, window, max_bytes=10_000, max_events=1)
+    (item,) = alone.decode(delivery_of(json.dumps(event).encode()), NOW)
+    assert item.error is not None
+    assert item.error.field == "type"
 
 
 REFUSED = {

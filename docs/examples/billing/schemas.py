@@ -1,4 +1,4 @@
-"""What travels: one event type, its data, and the exchange it is published to."""
+"""Invoices: what travels about them. One event type, its data, and the exchange it is published to."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class InvoiceData(Data):
 
 
 class InvoiceIssued(Event):
+    """An invoice is out, for the first time or anew with another amount."""
+
     exchange: ClassVar[str] = "invoices"
     entity: ClassVar[str] = "invoice_id"
     type: Literal["invoice.issued"] = "invoice.issued"
