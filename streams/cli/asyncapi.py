@@ -117,6 +117,8 @@ def _breaking(file: Path) -> list[Difference]:
         earlier = yaml.safe_load(_read(file))
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{file} is neither YAML nor JSON: {str(error)[:200]}") from None
+    if not isinstance(earlier, dict) or not str(earlier.get("asyncapi", "")).startswith("3."):
+        raise ConfigurationError(f"{file} is no AsyncAPI document of version 3")
     return breaking(earlier, document())
 
 

@@ -21,7 +21,6 @@ from streams.registry import load_subscriptions
 from streams.settings import Settings
 from streams.topology import Topology
 from tests.contract.judges import DOCUMENT, LIMITS, MESSAGES, SUBSCRIPTIONS, service_says, validator_of
-from tests.support import EXAMPLES
 
 COMMITTED = Path(__file__).parent.parent.parent / "asyncapi.yaml"
 HOME = {name: queue for queue, s in SUBSCRIPTIONS.items() for name in s.types if not queue.startswith("inv")}
@@ -121,8 +120,7 @@ def test_no_credential_gets_into_the_document(monkeypatch: pytest.MonkeyPatch) -
         assert not re.search("hunter2|inner-host|secret-path", text)
 
 
-def test_handlers_of_other_packages_appear_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+def test_handlers_of_other_packages_appear_in_it() -> None:
     document = build(load_subscriptions(["billing.handlers", "handlers.invalidations"]), LIMITS)
     assert "tasks" not in document["channels"]
     invoices = document["channels"]["invoices"]

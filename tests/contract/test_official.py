@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from streams.asyncapi import to_json
-from tests.contract.judges import DOCUMENT, MESSAGES, SUBSCRIPTIONS, service_says
+from streams.asyncapi import build, to_json
+from streams.registry import load_subscriptions
+from tests.contract.judges import DOCUMENT, LIMITS, MESSAGES, SUBSCRIPTIONS, service_says
 
 ROOT = Path(__file__).parent.parent.parent
 JS = ROOT / "tests" / "js"
@@ -49,6 +50,14 @@ async def test_the_official_parser_finds_nothing_wrong(tools: Path) -> None:
     assert set(report["channels"]) == set(DOCUMENT["channels"])
     assert set(report["operations"]) == set(DOCUMENT["operations"])
     assert set(report["messages"]) == set(MESSAGES)
+
+
+async def test_nor_in_a_document_of_handlers_of_another_package(tools: Path, tmp_path: Path) -> None:
+    document = build(load_subscriptions(["billing.handlers", "handlers.invalidations"]), LIMITS)
+    (tmp_path / "billing.json").write_bytes(to_json(document))
+    report = json.loads(await run(tools, "node", "parse.mjs", tmp_path / "billing.json"))
+    assert {found["code"] for found in report["diagnostics"]} <= {"asyncapi-latest-version"}
+    assert "produce.invoices" in report["operations"]
 
 
 async def test_the_official_parser_does_find_what_is_wrong(tools: Path, tmp_path: Path) -> None:
