@@ -30,13 +30,6 @@ def note(trouble: str | None = None, **attributes: Any) -> dict[str, Any]:
     return event("note.taken", {"note_id": str(uuid4()), "trouble": trouble}, **attributes)
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    troubled.attempts.clear()
-    troubled.broken = troubled.fixed = False
-    troubled.gate = None
-
-
 async def stored(database: asyncpg.Pool) -> int:
     count: int = await database.fetchval("SELECT count(*) FROM event_history")
     return count

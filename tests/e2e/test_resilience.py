@@ -39,13 +39,6 @@ def quick(servers: Servers, **overrides: Any) -> Settings:
     return settings_for(servers, handlers=HANDLERS, **{"watchdog_seconds": 0.2, **overrides})
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    troubled.attempts.clear()
-    troubled.broken = False
-    troubled.gate = None
-
-
 @asynccontextmanager
 async def through_a_proxy(servers: Servers) -> AsyncIterator[tuple[Proxy, Servers]]:
     """The broker by way of a proxy."""

@@ -21,6 +21,14 @@ gate: asyncio.Event | None = None
 """What a batch waits for that begins now."""
 
 
+def reset() -> None:
+    """As before the first test."""
+    global broken, fixed, gate  # noqa: PLW0603 - the handler is a module's function, as any user's
+    attempts.clear()
+    broken = fixed = False
+    gate = None
+
+
 class TroubleData(Data):
     note_id: UUID
     trouble: str | None = None
