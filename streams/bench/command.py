@@ -12,14 +12,13 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from streams.bench import baselines
-from streams.bench.drain import drain
-from streams.bench.finding import Finding, Findings
+from streams.bench import everything
+from streams.bench.finding import Findings
 from streams.bench.hops import hops
+from streams.bench.measure import measure_drain, measure_loads
 from streams.bench.openloop import Load
-from streams.bench.openloop import run as run_load
 from streams.bench.options import By, Options
-from streams.bench.place import Place, place
+from streams.bench.place import place
 from streams.bench.report import show, show_findings
 from streams.bench.results import Result
 from streams.bench.scaling import VALUES, vary
@@ -96,58 +95,16 @@ async def _drains(kind: str, options: Options, repeat: int, compare: bool, conso
         return await measure_drain(where, kind, options, repeat, compare, console)
 
 
-async def measure_drain(
-    where: Place, kind: str, options: Options, repeat: int, compare: bool, console: Console
-) -> Result:
-    """Drains on servers that are there; their baselines, too, if these are to be compared."""
-    result = Result(kind, options.as_json())
-    for number in range(repeat):
-        run = await drain(where, options)
-        result.runs.append(run)
-        console.print(f"{kind} {number + 1}: {run.events_per_second:,.0f} events/s", highlight=False)
-    if compare:
-        console.print("baselines: COPY, a bare consumer, a plain FastStream handler", highlight=False)
-        result.baselines = await baselines.all_of(where, options)
-    return result
-
-
 async def _loads(kind: str, loads: Mapping[str, Load], repeat: int, console: Console) -> Findings:
     console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
     async with place(Settings.load()) as where:
         return await measure_loads(where, kind, loads, repeat, console)
 
 
-async def measure_loads(
-    where: Place, kind: str, loads: Mapping[str, Load], repeat: int, console: Console
-) -> Findings:
-    """Open loops on servers that are there."""
-    findings = Findings(kind, {name: load.as_json() for name, load in loads.items()})
-    if len(loads) == 1:
-        findings.options = next(iter(loads.values())).as_json()
-    for number in range(repeat):
-        parts = {}
-        for name, load in loads.items():
-            console.print(f"{kind} {number + 1}: {name}, {load.seconds:g} s", highlight=False)
-            parts[name] = await run_load(where, load)
-        findings.runs.append(next(iter(parts.values())) if len(parts) == 1 else _joined(parts))
-    return findings
-
-
 def run_report(docs: Path, only: list[str], *, quick: bool) -> int:
     """Measure everything and write the page."""
-    from streams.bench import everything  # which stands on this module
-
     sizes = everything.QUICK if quick else everything.FULL
     return 0 if _run(everything.report(sizes, docs, only, _console(False))) else 1
-
-
-def _joined(parts: Mapping[str, Finding]) -> Finding:
-    joined = Finding({})
-    for name, part in parts.items():
-        joined.figures |= {f"{name}: {figure}": value for figure, value in part.figures.items()}
-        joined.curves |= {f"{name}: {curve}": points for curve, points in part.curves.items()}
-        joined.checks |= {f"{name}: {check}": holds for check, holds in part.checks.items()}
-    return joined
 
 
 def _console(as_json: bool) -> Console:

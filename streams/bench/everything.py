@@ -13,9 +13,9 @@ import orjson
 from rich.console import Console
 
 from streams.bench import loads
-from streams.bench.command import measure_drain, measure_loads
 from streams.bench.finding import Finding, Findings
 from streams.bench.hops import hops
+from streams.bench.measure import measure_drain, measure_loads
 from streams.bench.openloop import Load
 from streams.bench.options import By, Export, Options
 from streams.bench.pages import Page, write

@@ -38,6 +38,11 @@ from streams.topology import QUARANTINE
 _SETTLED_SECONDS: Final = 30.0
 _REFRESH_SECONDS: Final = 1.0
 
+_MOST_PATHS: Final = 5_000
+_SHARES: Final = {"tasks": 0.7, "agents": 0.2, "rounds": 0.1}
+_STORED: Final = "SELECT id FROM {table} ORDER BY hashtext(id::text), id LIMIT $1"
+_NEW_TASKS: Final = "SELECT id FROM tasks WHERE created_at >= $1 AND created_at < $2"
+
 # What was due, when it was committed, and by which batch.
 _LATENCIES: Final = """
 SELECT batch_id, extract(epoch FROM time)::float8 AS due,
@@ -212,7 +217,7 @@ async def _read(place: Place, load: Load, processes: Processes) -> Reads:
 
 @asynccontextmanager
 async def _kept_up(place: Place, population: Population, load: Load) -> AsyncIterator[None]:
-    """The population is what is stored; under writes it is looked up again every second."""
+    """The population is what is stored; under writes, new tasks join it every second."""
     await _look_up(place, population)
     task = asyncio.create_task(_keep_up(place, population)) if load.writes else None
     try:
@@ -225,19 +230,17 @@ async def _kept_up(place: Place, population: Population, load: Load) -> AsyncIte
 
 
 async def _keep_up(place: Place, population: Population) -> None:
+    """Let in new tasks, at random places: what is read most has nothing to do with its age."""
+    since = datetime.now(UTC)
     while True:
         await asyncio.sleep(_REFRESH_SECONDS)
-        await _look_up(place, population)
+        upto = datetime.now(UTC)
+        rows = await place.database.fetch(_NEW_TASKS, since, upto)
+        population.admit("tasks", [f"/v1/tasks/{row['id']}" for row in rows], _MOST_PATHS)
+        since = upto
 
 
 async def _look_up(place: Place, population: Population) -> None:
-    """By a hash of their ids, so that what is read most has nothing to do with its age."""
-    fetch = place.database.fetch
-    tasks = await fetch("SELECT id FROM tasks ORDER BY hashtext(id::text), id LIMIT 5000")
-    agents = await fetch("SELECT id FROM agents ORDER BY hashtext(id::text), id LIMIT 1000")
-    rounds = await fetch("SELECT id FROM rounds ORDER BY hashtext(id::text), id LIMIT 1000")
-    population.kinds = {
-        "tasks": (0.7, [f"/v1/tasks/{row['id']}" for row in tasks]),
-        "agents": (0.2, [f"/v1/agents/{row['id']}" for row in agents]),
-        "rounds": (0.1, [f"/v1/rounds/{row['id']}" for row in rounds]),
-    }
+    for kind, share in _SHARES.items():
+        rows = await place.database.fetch(_STORED.format(table=kind), _MOST_PATHS)
+        population.kinds[kind] = (share, [f"/v1/{kind}/{row['id']}" for row in rows])

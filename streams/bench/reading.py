@@ -115,9 +115,18 @@ class Population:
     """Paths that are read, by kind; each kind has a share, and Zipf's law within it."""
 
     rng: Random
-    kinds: dict[str, tuple[float, Sequence[str]]]
+    kinds: dict[str, tuple[float, list[str]]]
     """Share and paths."""
     _zipfs: dict[str, Zipf] = field(default_factory=dict)
+
+    def admit(self, kind: str, paths: Sequence[str], most: int) -> None:
+        """Give newcomers random places; once there are `most`, those of others."""
+        there = self.kinds[kind][1]
+        for path in paths:
+            if len(there) < most:
+                there.insert(self.rng.randint(0, len(there)), path)
+            else:
+                there[self.rng.randrange(most)] = path
 
     def path(self) -> str:
         names = [name for name, (_, paths) in self.kinds.items() if paths]

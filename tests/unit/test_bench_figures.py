@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streams.bench import compare, hops, plot, profiled
 from streams.bench.latency import Histogram, bucket_of, upper_edge
 from streams.bench.loads import PROFILES
-from streams.bench.reading import Zipf
+from streams.bench.reading import Population, Zipf
 from streams.bench.spread import Spread
 
 
@@ -136,3 +136,12 @@ def test_a_profile_names_no_path_of_the_machine() -> None:
     )
     assert profiled.short("/home/streams/checkout/streams/telemetry/otlp.py") == "streams/telemetry/otlp.py"
     assert profiled.short("/usr/lib/python3.11/uuid.py") == "uuid.py"
+
+
+def test_newcomers_get_places_among_those_who_are_there_and_no_more_than_allowed() -> None:
+    population = Population(Random(1), {"tasks": (1.0, ["old"])})
+    population.admit("tasks", [str(n) for n in range(50)], most=20)
+    paths = population.kinds["tasks"][1]
+    assert len(paths) == 20
+    assert len(set(paths)) == 20
+    assert population.path() in paths
