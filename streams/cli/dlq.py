@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json as json_module
 import sys
 from collections.abc import Awaitable, Callable
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+import uvloop
 
 from schemas.errors import ConfigurationError, Reason
 
@@ -80,7 +80,7 @@ def show(
     """
     from rich.console import Console
 
-    from streams.dlq.report import as_json, letter_details
+    from streams.dlq.report import as_json, letter_details, letter_payload
 
     if raw and sys.stdout.isatty():
         raise ConfigurationError("--raw writes bytes as they are: redirect it to a file")
@@ -95,7 +95,9 @@ def show(
     elif json:
         print(json_module.dumps(as_json(letter, with_payload=True)).replace("\x7f", "\\u007f"))
     else:
-        Console(highlight=False).print(letter_details(letter, shown_bytes=None if full else _SHOWN_BYTES))
+        console = Console(highlight=False)
+        console.print(letter_details(letter))
+        console.print(letter_payload(letter, None if full else _SHOWN_BYTES), soft_wrap=True)
 
 
 @app.command("replay")
@@ -191,7 +193,7 @@ def _explicit(selection: Selection, *, every: bool) -> Selection:
 
 
 def _run(command: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-    return asyncio.run(_with_connection(command))
+    return uvloop.run(_with_connection(command))
 
 
 async def _with_connection(command: Callable[[AbstractConnection], Awaitable[T]]) -> T:

@@ -10,6 +10,7 @@ allows a million. basic.get would return them in no order, and reads at a tenth 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ class Browser:
         self._largest_window = largest_window
         self._largest_body = 1
         self._windows: list[_Window] = []
-        self._arrived: asyncio.Queue[Held] = asyncio.Queue()
+        self._arrived: deque[Held] = deque()
+        self._news = asyncio.Event()
         self._asking: AbstractChannel | None = None
         self.others = 0
         """Consumers that somebody else has on the queue: letters that they hold are not seen."""
@@ -141,20 +143,22 @@ class Browser:
         while left > 0:
             if sum(window.size - window.held for window in self._windows) <= 0:
                 await self._open(left)
-            try:
-                held = await asyncio.wait_for(self._arrived.get(), _IDLE)
-            except TimeoutError:
+            if not self._arrived:
+                self._news.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), _IDLE)
+            if not self._arrived:
                 waited += _IDLE
                 if any(window.channel.is_closed for window in self._windows):
-                    raise Interrupted("the broker closed the channel that held the letters") from None
+                    raise Interrupted("the broker closed the channel that held the letters")
                 if (await self._count())[0] == 0:
                     return  # somebody else has taken or holds the rest
                 if waited > _PATIENCE:
-                    raise Interrupted("the broker hands no more letters out") from None
+                    raise Interrupted("the broker hands no more letters out")
                 continue
             waited = 0.0
             left -= 1
-            yield held
+            yield self._arrived.popleft()
 
     async def _open(self, left: int) -> None:
         """Another window, behind the letters that are held."""
@@ -178,7 +182,8 @@ class Browser:
         is_meant = self._selection.means(letter)
         if not (is_meant and self._bodies):
             letter = letter.without_body()
-        self._arrived.put_nowait(Held(letter, is_meant, _Handle(window, message.delivery_tag)))
+        self._arrived.append(Held(letter, is_meant, _Handle(window, message.delivery_tag)))
+        self._news.set()
 
     async def _count(self) -> tuple[int, int]:
         """Letters that nobody holds, and consumers."""

@@ -1,6 +1,6 @@
 """What the command line shows of letters: tables for people, JSON for machines.
 
-Payloads are in `letter_details` and in `as_json(with_payload=True)`, and nowhere else.
+Payloads are in `letter_payload` and in `as_json(with_payload=True)`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -119,12 +119,8 @@ def _letters_table(listing: Listing, now: datetime) -> Table:
     return table
 
 
-def letter_details(letter: Letter, *, shown_bytes: int | None) -> RenderableType:
-    """All that a letter holds, its payload included.
-
-    Args:
-        shown_bytes: of the payload; None: all.
-    """
+def letter_details(letter: Letter) -> RenderableType:
+    """All that a letter holds but its payload."""
     reason = REASONS.get(_reason(letter.reason))
     facts: list[tuple[str, str]] = [
         ("letter", str(letter.id)),
@@ -150,11 +146,15 @@ def letter_details(letter: Letter, *, shown_bytes: int | None) -> RenderableType
         parts.append(Text("\nheaders, as received", style="bold"))
         parts.append(_grid((name, _value(value)) for name, value in sorted(headers.items())))
     parts.append(Text(f"\npayload, {len(letter.body):,} bytes", style="bold"))
-    body = letter.body if shown_bytes is None else letter.body[:shown_bytes]
-    parts.append(Text(payload(body)))
-    if len(body) < len(letter.body):
-        parts.append(Text(f"… and {len(letter.body) - len(body):,} bytes more (--full shows them)"))
     return Group(*parts)
+
+
+def letter_payload(letter: Letter, shown_bytes: int | None) -> Text:
+    """The payload for a terminal, the first bytes of it unless None says all. Print it with soft wraps."""
+    text = Text(payload(letter.body[:shown_bytes]))
+    if shown_bytes is not None and shown_bytes < len(letter.body):
+        text.append(f"\n… and {len(letter.body) - shown_bytes:,} bytes more (--full shows them)")
+    return text
 
 
 def as_json(letter: Letter, *, with_payload: bool = False, copies: int = 1) -> dict[str, Any]:
