@@ -123,9 +123,8 @@ class Replayer:
                     task.cancel()
                 await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
         if self._trouble is not None:
-            raise Unavailable(
-                f"the broker did not confirm ({type(self._trouble).__name__}); that letter stays"
-            )
+            why = f"{type(self._trouble).__name__} {self._trouble}".strip()[:200]
+            raise Unavailable(f"the broker did not confirm; the letter stays: {why}")
 
     async def _handle(self, held: Held) -> None:
         letter = held.letter

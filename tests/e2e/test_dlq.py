@@ -176,24 +176,24 @@ async def test_the_same_letter_twice_is_one_letter(
 async def test_a_replay_that_is_killed_at_any_moment_is_repeated_without_harm(
     servers: Servers, database: asyncpg.Pool, dlq: Run
 ) -> None:
-    events = [note("refuse") for _ in range(400)]
+    events = [note("refuse") for _ in range(200)]
     async with running(settings_for(servers, handlers=NOTES), Store.POSTGRES):
         await publish(servers.amqp, "notes", [events], content_type=BATCH)
-        await _refused(servers, 400)
+        await _refused(servers, 200)
         troubled.fixed = True
-        for enough in (1, 150):
+        for enough in (1, 80):
             replayer = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "streams", "dlq", "replay", "--all", "--rate", "300",
+                sys.executable, "-m", "streams", "dlq", "replay", "--all", "--rate", "200",
                 env=os.environ | servers.environment,
             )  # fmt: skip
             await eventually(lambda goal=enough: _at_least(database, goal), "some are stored")  # type: ignore[misc]
             replayer.kill()
             await replayer.wait()
         left = await depth(servers.amqp, "quarantine")
-        assert 0 < left < 400
+        assert 0 < left < 200
         status, _ = await dlq("replay", "--all")
         assert status == 0
-        await eventually(lambda: _is(_count(database), 400), "all are stored")
+        await eventually(lambda: _is(_count(database), 200), "all are stored")
         assert await depth(servers.amqp, "quarantine") == 0
     assert set((await _stored(database)).values()) == {1}
 
