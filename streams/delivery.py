@@ -6,7 +6,7 @@ The edge makes it from whatever the AMQP library delivers; nothing behind the ed
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,9 +21,9 @@ from streams.telemetry import MessageTrace
 class Delivery:
     """A message, and how many of its events are still to be settled."""
 
-    body: bytes
+    body: bytes = field(repr=False)
     content_type: str
-    headers: Mapping[str, Any]
+    headers: Mapping[str, Any] = field(repr=False)
     message_id: str | None
     type: str | None
     timestamp: datetime | None
@@ -79,11 +79,11 @@ class Item:
     """One event of a delivery, or what was found instead of one."""
 
     delivery: Delivery
-    event: Event | None
+    event: Event | None = field(repr=False)
     error: EventError | None = None
     index: int = 0
     """Position in the message's array."""
-    raw: bytes | None = None
+    raw: bytes | None = field(default=None, repr=False)
     """The part of the body that the error is about; None: the whole body."""
     trace: MessageTrace | None = None
     """The `process` span to be; None only in tests."""

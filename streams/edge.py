@@ -255,5 +255,5 @@ def _others(msg: IncomingMessage) -> dict[str, Any]:
 
 
 def _delivery_count(msg: IncomingMessage) -> int:
-    count = msg.headers.get("x-delivery-count", 0)
+    count = msg.headers.get("x-delivery-count", 0) if msg.redelivered else 0
     return count if isinstance(count, int) else 0

@@ -73,6 +73,7 @@ class Deliver(NamedTuple):
     tag: int
     exchange: str
     routing_key: str
+    redelivered: bool
 
 
 class Properties(NamedTuple):
@@ -102,6 +103,7 @@ def deliver_at(data: bytes, at: int) -> Deliver:
         _u64(data, consumer_end)[0],
         data[exchange_at + 1 : exchange_end].decode(errors="replace"),
         data[exchange_end + 1 : key_end].decode(errors="replace"),
+        bool(data[exchange_at - 1] & 1),
     )
 
 

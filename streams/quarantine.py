@@ -20,12 +20,15 @@ broker would act upon, means nothing there.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+import structlog
 from pamqp import encode
 from pydantic_core import from_json
 
@@ -34,6 +37,8 @@ from streams.decode import BATCH, STRUCTURED
 from streams.delivery import Delivery, Item
 from streams.publisher import Outgoing, Publisher
 from streams.topology import DEAD_LETTERS
+
+log = structlog.get_logger(__name__)
 
 REPLAYS: Final = "x-replays"
 REPLAY_OF: Final = "x-replay-of"
@@ -61,6 +66,7 @@ _MAX_ERROR: Final = 500
 _MAX_NAME: Final = 200
 _MAX_NESTING: Final = 32  # the library that writes a table recurses into it
 _MAX_KEY: Final = 128  # bytes; it cuts longer names
+_MAX_SHORT: Final = 255
 _MAX_PEEK: Final = 64 * 1024
 
 
@@ -79,7 +85,13 @@ class Quarantine:
         Raises:
             PublishFailed: it is not certain that the letter arrived; put it again.
         """
-        await self._publisher.publish(self.letter(item, reason, message, field=field, attempts=attempts))
+        letter = self.letter(item, reason, message, field=field, attempts=attempts)
+        try:
+            await self._publisher.publish(letter)
+        except (TypeError, ValueError, struct.error):
+            # A bug of ours; but a letter that cannot be written must not end the worker, again and again.
+            log.exception("a dead letter is written without the original's properties", queue=self._queue)
+            await self._publisher.publish(replace(letter, headers={**letter.headers, "x-original": {}}))
 
     def letter(
         self, item: Item, reason: Reason, message: str, *, field: str = "", attempts: int = 1
@@ -115,9 +127,9 @@ class Quarantine:
             exchange=DEAD_LETTERS,
             routing_key=f"{delivery.exchange[:200] or 'default'}.{reason}",
             message_id=str(letter_id(self._queue, content_type, body, properties)),
-            type=event_type,
+            type=_short(event_type),
             body=body,
-            content_type=content_type,
+            content_type=_short(content_type),
             headers=headers,
         )
 
@@ -144,12 +156,22 @@ def letter_id(queue: str, content_type: str, body: bytes, properties: Mapping[st
     A structured event is all in its body; anything else is what it is by its properties and headers, too.
     """
     digest = blake2b(body, digest_size=16)
-    if content_type.partition(";")[0].strip().lower() != STRUCTURED:
-        digest.update(content_type.encode())
-        for name in ("message_id", "type", "app_id", "timestamp"):
-            digest.update(f"\0{properties.get(name)}".encode())
-        for name, value in sorted(properties.get("headers", {}).items()):
-            digest.update(_written(name, value) or name.encode())
+    if content_type.partition(";")[0].strip().lower() == STRUCTURED:
+        return _identifier(queue, digest)
+    digest.update(content_type.encode())
+    for name in ("type", "app_id", "timestamp"):
+        digest.update(f"\0{properties.get(name)}".encode())
+    for name, value in sorted(properties.get("headers", {}).items()):
+        digest.update(_written(name, value) or name.encode())
+    nameless = _identifier(queue, digest)
+    message_id = properties.get("message_id")
+    if not message_id or message_id == str(nameless):
+        return nameless  # a replay gives a message without an id that of its letter
+    digest.update(f"\0{message_id}".encode())
+    return _identifier(queue, digest)
+
+
+def _identifier(queue: str, digest: blake2b) -> UUID:
     return uuid5(_LETTERS, f"{queue}\0{digest.hexdigest()}")
 
 
@@ -180,8 +202,12 @@ def _names(item: Item, body: bytes) -> tuple[str, str]:
     if item.event is not None:
         return item.event.id, item.event.type
     event_id, event_type = names_in(body) if item.raw is not None or _is_structured(delivery) else ("", "")
-    shortstr = (event_type or delivery.type or "").encode()[:255].decode(errors="ignore")
-    return event_id or delivery.message_id or "", shortstr or "unknown"
+    return event_id or delivery.message_id or "", event_type or delivery.type or "unknown"
+
+
+def _short(text: str) -> str:
+    """What fits into an AMQP short string; text that was no UTF-8 has grown by its replacement characters."""
+    return text.encode()[:_MAX_SHORT].decode(errors="ignore")
 
 
 def _is_structured(delivery: Delivery) -> bool:

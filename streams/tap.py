@@ -148,7 +148,8 @@ class Tap(asyncio.StreamReaderProtocol):
         assert deliver is not None
         channel.deliver = None
         content = frames.properties_of(header)
-        count = content.headers.get("x-delivery-count", 0)
+        # On a first delivery the header is the producer's, who could have its message tried alone by it.
+        count = content.headers.get("x-delivery-count", 0) if deliver.redelivered else 0
         channel.acks.received(deliver.tag)
         delivery = Delivery(
             body,

@@ -79,7 +79,7 @@ class Replayer:
         self._progress = progress or (lambda _: None)
         self._sender = _Sender(connection)
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
-        self._in_flight: dict[UUID, asyncio.Task[None]] = {}
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._sent: dict[UUID, int] = {}
         self._stayed: set[UUID] = set()
         self._begun = 0
@@ -128,8 +128,8 @@ class Replayer:
 
     async def _handle(self, held: Held) -> None:
         letter = held.letter
-        if (twin := self._in_flight.get(letter.id)) is not None:
-            await asyncio.wait({twin})
+        while rivals := {self._in_flight[key] for key in _keys(letter) if key in self._in_flight}:
+            await asyncio.wait(rivals)
         if letter.id in self._stayed:
             return
         if (replays := self._sent.get(letter.id)) is None:
@@ -146,7 +146,8 @@ class Replayer:
             self._due = max(self._due, loop.time()) + 1 / self._rate
             await asyncio.sleep(self._due - 1 / self._rate - loop.time())
         await self._slots.acquire()
-        self._in_flight[held.letter.id] = loop.create_task(self._replay(held))
+        task = loop.create_task(self._replay(held))
+        self._in_flight |= dict.fromkeys(_keys(held.letter), task)
 
     async def _replay(self, held: Held) -> None:
         letter = held.letter
@@ -161,9 +162,16 @@ class Replayer:
         except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
             self._trouble = error
         finally:
-            self._in_flight.pop(letter.id, None)
+            for key in _keys(letter):
+                self._in_flight.pop(key, None)
             self._slots.release()
         self._progress(self.outcome)
+
+
+def _keys(letter: Letter) -> tuple[str, str]:
+    """What no other letter in flight may share: its id, since a copy of it waits for the outcome; and its
+    message id, by which the library tells what the broker returned."""
+    return f"letter {letter.id}", f"message {message_id_of(letter)}"
 
 
 class _Sender:
@@ -220,6 +228,13 @@ class _Sender:
         return await self._channel.get_exchange(name, ensure=False)
 
 
+def message_id_of(letter: Letter) -> str:
+    """The original's id; for an element of an array its own. A message without any goes by the letter's:
+    it is the same each time, where the library would invent a new one."""
+    found = letter.event_id if letter.is_element else letter.properties.get("message_id")
+    return str(found or letter.id)
+
+
 def message_of(letter: Letter) -> aio_pika.Message:
     """The message that a producer sent, once more. An element of an array is a structured event of its own.
 
@@ -232,7 +247,7 @@ def message_of(letter: Letter) -> aio_pika.Message:
         letter.body,
         content_type=STRUCTURED if element else original.get("content_type"),
         content_encoding=original.get("content_encoding"),
-        message_id=letter.event_id or None if element else original.get("message_id"),
+        message_id=message_id_of(letter),
         type=letter.type or None if element else original.get("type"),
         app_id=original.get("app_id"),
         timestamp=original.get("timestamp"),

@@ -105,7 +105,7 @@ def test_a_deliver_is_read(
     data = frame.marshal(deliver, channel)
     assert frames.frame_at(data, 0)[:2] == (frames.METHOD, channel)
     assert data[frames.PREFIX : frames.PREFIX + 4] == frames.DELIVER
-    assert frames.deliver_at(data, frames.PREFIX + 4) == (consumer.encode(), tag, exchange, key)
+    assert frames.deliver_at(data, frames.PREFIX + 4) == (consumer.encode(), tag, exchange, key, redelivered)
 
 
 @given(st.integers(1, 2047), st.integers(1, (1 << 63) - 1))
