@@ -95,7 +95,7 @@ class Tracing:
             attributes[semconv.DELIVERY_COUNT] = delivery_count
         message = self._message(semconv.process(queue), parent, received_ns, attributes, events)
         if replay_of is not None and message.flags & SAMPLED and (first := parse_traceparent(replay_of)):
-            message.links = (Target(first.trace_id, first.span_id),)
+            message.links = (*message.links, Target(first.trace_id, first.span_id))
         return message
 
     def event(

@@ -8,7 +8,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 import asyncpg
@@ -27,6 +29,7 @@ from streams.topology import DELIVERY_LIMIT, Topology
 from tests.conftest import Servers
 from tests.e2e import troubled
 from tests.e2e.test_engine import NOTES, note
+from tests.receivers import Receiver
 from tests.support import depth, eventually, publish, running, settings_for, take_all
 
 Run = Callable[..., Any]
@@ -127,6 +130,75 @@ async def test_an_event_is_refused_understood_repaired_and_replayed(
     assert headers == own
     assert element.headers["traceparent"] == span
     assert element.headers["x-replay-of"][3:35] == "a" * 32
+
+
+async def test_a_replayed_event_is_linked_to_its_first_trace(
+    servers: Servers, database: asyncpg.Pool, dlq: Run, over_grpc: Receiver
+) -> None:
+    name = "process troubled.record_notes"
+    async with running(settings_for(servers, handlers=NOTES), Store.POSTGRES):
+        await publish(servers.amqp, "notes", [note("refuse")])
+        for replays in range(2):  # the second replay is linked to the first time, too
+            await _refused(servers, 1)
+            troubled.fixed = replays == 1
+            assert (await dlq("replay", "--all"))[0] == 0
+        await eventually(lambda: _is(_count(database), 1), "it is stored")
+    first, *replayed = [span for span in over_grpc.spans if span.name == name]
+    assert len(replayed) == 2
+    for span in replayed:
+        assert span.trace_id != first.trace_id, "a letter may be replayed after days"
+        assert (first.trace_id, first.span_id) in {(link.trace_id, link.span_id) for link in span.links}
+
+
+async def test_a_message_without_an_id_has_the_same_one_each_time(
+    servers: Servers, database: asyncpg.Pool, dlq: Run
+) -> None:
+    """The library would invent another one for each replay, and each would be another event."""
+    async with _broker(servers) as channel:
+        exchange = await channel.get_exchange("dead-letters", ensure=False)
+        original = {
+            "type": "note.taken",
+            "app_id": "x",
+            "content_type": BINARY,
+            "timestamp": datetime.now(UTC),
+        }
+        headers = {"x-original": original, "x-reason": "refused", "x-exchange": "notes", "x-queue": "q"}
+        letter = aio_pika.Message(
+            json.dumps(note()["data"]).encode(), content_type=BINARY, delivery_mode=2,
+            message_id=str(uuid4()), headers=headers,
+        )  # fmt: skip
+        tap = await _tap(servers, "notes")
+        for _ in range(2):
+            await exchange.publish(letter, "x")
+            assert (await dlq("replay", "--all"))[0] == 0
+    sent = await take_all(servers.amqp, tap)
+    assert [message.message_id for message in sent] == [letter.message_id] * 2
+
+
+async def test_letters_that_share_a_message_id_are_not_taken_for_each_other(
+    servers: Servers, dlq: Run
+) -> None:
+    """The library tells returned messages by their ids: the one that no queue takes has to stay."""
+    async with _broker(servers) as channel:
+        await channel.declare_exchange("loose", "topic", durable=True)
+        exchange = await channel.get_exchange("dead-letters", ensure=False)
+        for number in range(20):
+            target = "loose" if number % 2 else "notes"
+            headers = {"x-original": {"message_id": "m"}, "x-reason": "refused", "x-exchange": target}
+            letter = aio_pika.Message(
+                b"{}", content_type=STRUCTURED, message_id=str(uuid4()), delivery_mode=2, headers=headers
+            )
+            await exchange.publish(letter, "x")
+        status, output = await dlq("replay", "--all", "--json")
+        assert status == 1
+        assert json.loads(output)["failed"] == {"no queue takes it on exchange 'loose'": 10}
+        assert await depth(servers.amqp, "troubled.record_notes") == 10
+        await _refused(servers, 10)
+        await channel.exchange_delete("loose")
+        status, output = await dlq("replay", "--all")
+        assert status == 1
+        assert "there is no exchange 'loose' any more" in output
+        await _refused(servers, 10)
 
 
 async def test_a_letter_that_comes_back_tells_so_and_is_not_replayed_in_circles(

@@ -77,6 +77,33 @@ def logged(query: str, exception: BaseException | None = None) -> LoggedQuery:
     return LoggedQuery(query, ("secret",), None, 0.002, exception, address, params)
 
 
+def test_a_replay_is_linked_to_the_first_time(collected: Collected) -> None:
+    first = f"00-{'5' * 32}-{'6' * 16}-01"
+    arguments = {"received_ns": time.time_ns(), "traceparent": PARENT}
+    for claimed in (first, "00-zz", 5, None):
+        message = collected.tracing.message(QUEUE, replay_of=claimed, **arguments)  # type: ignore[arg-type]
+        end(collected.batch([message]))
+    spans = collected.spans()
+    batches = {ids(span) for span in spans if span.name == "process batch tasks"}
+    linked_to = [linked(span) for span in spans if span.name == f"process {QUEUE}"]
+    assert linked_to[0][0] == (int("5" * 32, 16), int("6" * 16, 16))
+    assert [len(links) for links in linked_to] == [2, 1, 1, 1]
+    assert {links[-1] for links in linked_to} == batches
+
+
+def test_a_replay_keeps_the_link_to_an_outer_trace() -> None:
+    tracing = Tracing(SpanQueueStub(), link_origins=True)
+    replay_of = f"00-{'5' * 32}-{'6' * 16}-01"
+    message = tracing.message(QUEUE, received_ns=1, traceparent=PARENT, replay_of=replay_of)
+    assert [link.trace for link in message.links] == [TRACE, "5" * 32]
+
+
+class SpanQueueStub:
+    """Takes spans and forgets them."""
+
+    def hand_over(self, records: Sequence[Record]) -> None: ...
+
+
 def test_an_event_can_be_followed_to_its_batch_and_the_cache_update_and_back(collected: Collected) -> None:
     tracing = collected.tracing
     message = tracing.message(
