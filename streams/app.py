@@ -9,6 +9,7 @@ built from the same parts:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,7 +41,7 @@ from streams.solo import Solo
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.suspects import Court, PostgresTrials, RedisTrials, Trials
 from streams.telemetry import Telemetry
-from streams.topology import Topology
+from streams.topology import QUARANTINE, Topology
 from streams.watchdog import Consumer, Watchdog
 
 log = structlog.get_logger(__name__)
@@ -319,6 +320,9 @@ class Service:
         for queue, intake in self.intakes.items():
             intake.tell_metrics()
             metrics.queue(queue).in_flight.set(intake.undecoded + intake.waiting + intake.running)
+        if not self._publisher.is_closed:
+            with contextlib.suppress(*UNREACHABLE):
+                metrics.quarantine_letters.set((await self._publisher.count(QUARANTINE))[0])
         if self._database is not None and self._outbox is not None:
             try:
                 pool = self._database.pool

@@ -198,6 +198,7 @@ class Metrics:
         )
         self.retries = counter("retries", "Batches rolled back to run again.", "queue", "reason")
         self.quarantined = counter("quarantined", "Events put into quarantine.", "queue", "reason")
+        self.quarantine_letters = gauge("quarantine_letters", "Messages in the queue `quarantine`.")
         self.paused = gauge(
             "paused", "1 while a queue is not consumed because the world needs repair.", "queue"
         )

@@ -172,7 +172,7 @@ def test_what_is_an_array_to_a_parser_is_one_to_us(body: bytes) -> None:
     "text", ["[" * 100_000, "[" + "[]," * 100_000, '["' + "\\" * 100_001, "[" + '"' * 100_001]
 )
 def test_taking_apart_is_linear(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^[a-z ]+$"):
+    with pytest.raises(ValueError, match=r"missing|not closed|no value"):
         elements(text.encode())
 
 
