@@ -10,6 +10,7 @@ allows a million. basic.get would return them in no order, and reads at a tenth 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -213,6 +214,7 @@ async def connected(url: str) -> AsyncIterator[AbstractConnection]:
         Unavailable: the broker cannot be reached, or the connection was lost.
     """
     tolerate_any_property()
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it shows whole messages; we say what matters
     try:
         connection = await aio_pika.connect(named(url, "streams-dlq"), timeout=10)
     except (AMQPError, OSError, TimeoutError) as error:

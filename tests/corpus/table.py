@@ -531,6 +531,7 @@ RAW_PROPERTIES: list[tuple[dict[str, Any], Outcome]] = [
     ({"reply_to": _NO_UTF8}, STORED),
     ({"headers": b"\x00\x00\x00\x07\x01\xffI\x00\x00\x00\x01"}, STORED),
     ({"headers": _nested(13_000)}, STORED),
+    *(({"headers": _nested(depth)}, STORED) for depth in range(50, 500, 50)),
 ]
 # The same properties on an event that is refused: its letter must be written whatever they are.
 REFUSED_PROPERTIES = [
@@ -582,6 +583,8 @@ def _cases() -> Iterator[Case]:
         name = f"refused with properties {number}"
         body = encode(event(name, type="task.exploded"))
         yield Case(name, body, (UNKNOWN,), (name,), properties=properties)
+        name = f"undecodable with properties {number}"
+        yield Case(name, b"\xff", (UNDECODABLE,), (name,), properties=properties)
     for encoding in ("gzip", "deflate", "br"):
         name = f"content encoding {encoding}"
         yield Case(

@@ -205,7 +205,12 @@ async def test_a_letter_that_comes_back_tells_so_and_is_not_replayed_in_circles(
     servers: Servers, database: asyncpg.Pool, dlq: Run
 ) -> None:
     async with running(settings_for(servers, handlers=NOTES), Store.POSTGRES):
-        await publish(servers.amqp, "notes", [note("refuse") for _ in range(20)])
+        await publish(servers.amqp, "notes", [note("refuse") for _ in range(19)])
+        binary = note("refuse")
+        await publish(
+            servers.amqp, "notes", [binary["data"]], content_type=BINARY, message_id="1", type="note.taken",
+            app_id="pika", headers={"cloudEvents:time": binary["time"]},
+        )  # fmt: skip
         await _refused(servers, 20)
         before = json.loads((await dlq("list", "--json"))[1])["letters"]
         for round_ in (1, 2):
@@ -338,7 +343,8 @@ async def test_a_forged_history_of_deaths_sends_nothing_elsewhere(servers: Serve
                "routing-keys": ["agent.registered"]}]  # fmt: skip
     async with _broker(servers) as channel:
         exchange = await channel.get_exchange("notes", ensure=False)
-        await _publish(exchange, note(), expiration=0.001, headers={"x-death": forged})
+        first = {f"x-first-death-{name}": value for name, value in forged[0].items() if name != "count"}
+        await _publish(exchange, note(), expiration=0.001, headers={"x-death": forged, **first})
         await _refused(servers, 1)
     assert json.loads((await dlq("list", "--json"))[1])["letters"][0]["exchange"] == ""
     assert (await dlq("replay", "--all"))[0] == 0

@@ -189,6 +189,16 @@ def test_a_letter_keeps_headers_and_has_one_id(headers: dict[str, Any], message_
     assert first != letter_id("q", BINARY, b"\xfe", kept)
 
 
+def test_headers_that_do_not_fit_are_named() -> None:
+    deep: Any = 1
+    for _ in range(33):  # the library recurses into what it writes: too deep would end the worker
+        deep = [deep]
+    headers = {"deep": deep, "large": "x" * 200_000, "n" * 129: 1, "nested": {"n" * 129: 1}, "fine": [[1]]}
+    kept = original(delivery_of(b"", BINARY, headers=headers))
+    assert kept["headers"] == {"fine": [[1]]}
+    assert kept["headers_lost"] == ["deep", "large", "n" * 129, "nested"]
+
+
 def _plain(value: Any) -> Any:
     """Headers as they compare: bytes are bytes, an empty name is a name."""
     if isinstance(value, dict):
