@@ -32,6 +32,17 @@ def refused(field_: str, reason: Reason = Reason.INVALID_EVENT) -> Outcome:
     return reason, field_
 
 
+def outside(field_: str) -> Outcome:
+    """Dated where no partition may be."""
+    return refused(field_, Reason.OUTSIDE_WINDOW)
+
+
+def dated(**ago: float) -> str:
+    """A UUIDv7 of some time ago."""
+    return str(derive_id(NOW - timedelta(**ago), "elsewhere"))
+
+
+UNKNOWN: Final = refused("type", Reason.UNKNOWN_TYPE)
 UNDECODABLE: Final = refused("", Reason.UNDECODABLE)
 TOO_LARGE: Final = refused("", Reason.TOO_LARGE)
 
