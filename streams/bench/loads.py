@@ -51,7 +51,7 @@ def steady(rate: float, seconds: float) -> Load:
 
 
 def api(rate: float, seconds: float) -> Load:
-    """Cached reads alone; the warm-up fills the cache."""
+    """Cached reads alone: everything is read once beforehand."""
     return Load(seconds, reads=rate, warm_up=min(5.0, seconds / 2), preload=_PRELOAD)
 
 

@@ -210,6 +210,8 @@ async def _read(place: Place, load: Load, processes: Processes) -> Reads:
     reader = Reader(processes.bases["api"])
     async with _kept_up(place, population, load):
         try:
+            if not load.writes:
+                await reader.warm(population.paths)  # cached reads are what is asked for
             return await reader.run(population.path, load.reads, load.seconds, load.warm_up)
         finally:
             await reader.close()

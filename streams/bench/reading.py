@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from streams.bench.latency import Histogram
 
 _MOST_CONNECTIONS: Final = 128
+_WARMING: Final = 16
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -76,6 +77,11 @@ class Reader:
                     await asyncio.sleep(0)
         return reads
 
+    async def warm(self, paths: Sequence[str]) -> None:
+        """Read each path once, a few at a time."""
+        for start in range(0, len(paths), _WARMING):
+            await asyncio.gather(*(self._get(path) for path in paths[start : start + _WARMING]))
+
     async def _read(self, path: str, when: float, reads: Reads) -> None:
         async with self._slots:
             try:
@@ -127,6 +133,10 @@ class Population:
                 there.insert(self.rng.randint(0, len(there)), path)
             else:
                 there[self.rng.randrange(most)] = path
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for _, paths in self.kinds.values() for path in paths]
 
     def path(self) -> str:
         names = [name for name, (_, paths) in self.kinds.items() if paths]
