@@ -86,6 +86,8 @@ class BatchSubscriber(RabbitSubscriber):
 
     async def start(self) -> None:
         """Begin to consume. FastStream's own `start` cannot name the consumer, which the tap knows it by."""
+        if self._consumer_tag is not None:
+            return  # a beginning that failed at another queue, and is tried again: aio-pika keeps this one
         await SubscriberUsecase.start(self)
         self._queue_obj = await self._outer_config.declarer.declare_queue(self.queue, channel=self.channel)
         tag = f"{self.queue.name}.{uuid.uuid4()}"

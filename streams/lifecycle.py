@@ -26,6 +26,7 @@ UNREACHABLE = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     aio_pika.exceptions.AMQPError,
+    aio_pika.exceptions.ChannelInvalidStateError,  # a RuntimeError to them: the channel closed meanwhile
     Unavailable,
 )
 """What a server that is not there makes a client raise."""

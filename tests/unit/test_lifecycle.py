@@ -1,0 +1,44 @@
+"""Beginnings wait for servers, whatever a library raises when a connection breaks meanwhile."""
+
+from __future__ import annotations
+
+import aio_pika.exceptions
+import asyncpg
+import pytest
+
+from schemas.errors import Unavailable
+from streams.health import Health
+from streams.lifecycle import until_up
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(),
+        aio_pika.exceptions.AMQPConnectionError(),
+        aio_pika.exceptions.ChannelInvalidStateError("<Channel 2> closed"),
+        asyncpg.CannotConnectNowError("starting up"),
+        Unavailable("not there"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_server_that_is_not_there_is_waited_for(error: Exception) -> None:
+    health, tries = Health(), 0
+
+    async def connect() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise error
+
+    await until_up(health, "the server", connect)
+    assert tries == 2
+    assert "the server" not in health.troubles
+
+
+async def test_a_bug_is_not_waited_out() -> None:
+    async def connect() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        await until_up(Health(), "the server", connect)
