@@ -47,24 +47,29 @@ def explain(error: ValidationError, types: Collection[str], prefix: str = "") ->
     details = error.errors(include_url=False, include_input=False)
     first = details[0]
     kind, context = first["type"], first.get("ctx", {})
-    location = [str(part) for part in first["loc"]]
+    location = [str(part)[:_MAX_NAME] for part in first["loc"]]
     if kind == "json_invalid":
         return Undecodable(f"the body is not valid JSON: {str(context.get('error', ''))[:_MAX_NAME]}")
     if kind == "union_tag_invalid" or (kind == "literal_error" and location == ["type"]):
-        return unknown_type(context.get("tag"), types)
+        given = error.errors(include_url=False)[0]["input"]
+        name = given.get("type") if kind == "union_tag_invalid" else given
+        if not isinstance(name, str):  # the validator would show an object as text, contents and all
+            return InvalidEvent("must be a string", field="type")
+        return unknown_type(name, types)
     if kind == "union_tag_not_found":
         return InvalidEvent("is missing", field="type")
     if location and location[0] in types:
         del location[0]  # the union names the member that it chose
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    field = prefix + ".".join(location)
+    field = (prefix + ".".join(location)).removesuffix(".")
     return InvalidEvent(f"{_words(kind, context, first['msg'])}{more}"[:_MAX_MESSAGE], field=field)
 
 
-def unknown_type(name: object, types: Collection[str]) -> UnknownType:
+def unknown_type(name: str, types: Collection[str]) -> UnknownType:
     """No handler takes this type. A type is a name, not a payload: it is told, within bounds."""
-    shown = repr(str(name)[:_MAX_NAME]) if name is not None else "the type"
-    return UnknownType(f"{shown} is not handled here; known: {', '.join(sorted(types))}", field="type")
+    return UnknownType(
+        f"{name[:_MAX_NAME]!r} is not handled here; known: {', '.join(sorted(types))}", field="type"
+    )
 
 
 def what_the_bytes_are(body: bytes, content_encoding: object) -> str:
