@@ -13,7 +13,6 @@ import contextlib
 import gc
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 import structlog
 
@@ -48,11 +47,6 @@ from streams.watchdog import Consumer, Watchdog
 log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS = 1.0
-
-_GARBAGE: Final = 200_000
-"""Objects more than were given up since, before the collector looks for cycles: more than the events under
-way are made of. At the default of 700 it walks all of those again and again, for 14 µs an event, and
-none of them is ever garbage."""
 
 
 class Service:
@@ -278,7 +272,6 @@ class Service:
         self.health.clear("start")
         gc.collect()
         gc.freeze()  # what start-up made lives on; later collections need not look at it
-        gc.set_threshold(_GARBAGE, 10, 10)
         log.info(
             "ready",
             role=self.name,
