@@ -16,7 +16,7 @@ from tests.fault.harness.trial import Stage, Trial, trial
 
 _RATE: Final = 900.0
 _MEGABYTES: Final = 48
-_LEFT: Final = 512 * 1024  # bytes that are free when it gets tight
+_LEFT: Final = 64 * 1024  # bytes that are free when it gets tight: less than the shortest run writes
 
 # Where nothing can be mounted: the same SQLSTATE, from a trigger on the same table.
 _REFUSE: Final = """
