@@ -5,15 +5,19 @@ Never the value that was sent: payloads have no place in headers and logs.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, Final, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from schemas.envelope import Event
 from schemas.errors import EventError, InvalidEvent, Undecodable, UnknownType
 
 _MAX_MESSAGE: Final = 400
 _MAX_NAME: Final = 100
+_NOT_OURS: Final = "*"
+"""Stands in a path for a name that the producer chose: names inside a payload are payload, too."""
 
 # The validator's own words would show a pattern, a character of the value, or a Python class.
 _WORDS: Final = {
@@ -37,17 +41,17 @@ _PATTERNS: Final = {
 }
 
 
-def explain(error: ValidationError, types: Collection[str], prefix: str = "") -> EventError:
+def explain(error: ValidationError, types: Mapping[str, type[Event]], prefix: str = "") -> EventError:
     """The first thing that is wrong with an event.
 
     Args:
-        types: the names of the types that are handled here.
+        types: the types that are handled here.
         prefix: path of what was validated, as in "data.".
     """
     details = error.errors(include_url=False, include_input=False)
     first = details[0]
     kind, context = first["type"], first.get("ctx", {})
-    location = [str(part)[:_MAX_NAME] for part in first["loc"]]
+    location = list(first["loc"])
     if kind == "json_invalid":
         return Undecodable(f"the body is not valid JSON: {str(context.get('error', ''))[:_MAX_NAME]}")
     if kind == "union_tag_invalid" or (kind == "literal_error" and location == ["type"]):
@@ -61,7 +65,9 @@ def explain(error: ValidationError, types: Collection[str], prefix: str = "") ->
     if location and location[0] in types:
         del location[0]  # the union names the member that it chose
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    field = (prefix + ".".join(location)).removesuffix(".")
+    names = frozenset[str]().union(*map(_field_names, types.values()))
+    parts = (str(part) if isinstance(part, int) or part in names else _NOT_OURS for part in location)
+    field = (prefix + ".".join(parts)).removesuffix(".")
     return InvalidEvent(f"{_words(kind, context, first['msg'])}{more}"[:_MAX_MESSAGE], field=field)
 
 
@@ -90,6 +96,27 @@ def what_the_bytes_are(body: bytes, content_encoding: object) -> str:
         if body.startswith(start):
             return f" ({what})"
     return ""
+
+
+@cache
+def _field_names(model: type[BaseModel]) -> frozenset[str]:
+    """The names of a model's fields and of those of all models inside."""
+    names: set[str] = set()
+    waiting, seen = [model], {model}
+    while waiting:
+        for name, info in waiting.pop().model_fields.items():
+            names.add(info.alias or name)
+            inside = [each for each in _models_in(info.annotation) if each not in seen]
+            waiting += inside
+            seen.update(inside)
+    return frozenset(names)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 def _words(kind: str, context: dict[str, Any], otherwise: str) -> str:

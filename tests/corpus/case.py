@@ -37,9 +37,9 @@ def outside(field_: str) -> Outcome:
     return refused(field_, Reason.OUTSIDE_WINDOW)
 
 
-def dated(**ago: float) -> str:
-    """A UUIDv7 of some time ago."""
-    return str(derive_id(NOW - timedelta(**ago), "elsewhere"))
+def dated(*, name: str = "elsewhere", **ago: float) -> str:
+    """A UUIDv7 of some time ago, another one for each name."""
+    return str(derive_id(NOW - timedelta(**ago), name))
 
 
 UNKNOWN: Final = refused("type", Reason.UNKNOWN_TYPE)
@@ -63,6 +63,8 @@ class Case:
     properties: Mapping[str, Any] = field(default_factory=dict)
     elements: tuple[bytes, ...] = ()
     """Of an array: the bytes of its elements."""
+    is_kept: bool = True
+    """Whether the history keeps what is good: not invalidations, not what we publish ourselves."""
 
 
 def event(name: str, type_: str = "task.created", data: Any = None, **attributes: Any) -> dict[str, Any]:
@@ -98,8 +100,16 @@ DATA: Final[dict[str, dict[str, Any]]] = {
     "round.closed": {"round_id": ROUND},
     "agent.registered": {"agent_id": AGENT, "name": "n"},
     "agent.status_changed": {"agent_id": AGENT, "status": "active"},
+    "cache.invalidated": {"keys": ["u:1"], "tags": ["user"], "reason": CANARY},
+    "round.decided": {"round_id": ROUND, "choice": "a", "tally": {"a": 1}, "votes": 1, "decided_at": TIME},
 }
-EXCHANGES: Final = {"task": "tasks", "round": "votes", "vote": "votes", "agent": "agents"}
+EXCHANGES: Final = {
+    "task": "tasks",
+    "round": "votes",
+    "vote": "votes",
+    "agent": "agents",
+    "cache": "invalidations",
+}
 
 
 def exchange_of(type_: str) -> str:

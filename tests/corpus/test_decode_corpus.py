@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from schemas.agents import AgentEvent
-from schemas.envelope import event_types
 from schemas.errors import EventError
-from schemas.tasks import TaskEvent
-from schemas.votes import VoteEvent
 from streams.acks import AckTracker
 from streams.decode import Decoder, Window
 from streams.delivery import Delivery
+from streams.registry import load_subscriptions
+from streams.settings import DEFAULT_HANDLERS
 from tests.corpus.case import CANARY, MAX_BYTES, MAX_EVENTS, Case, Outcome
+from tests.corpus.fields import ATTRIBUTES, FIELDS
 from tests.corpus.table import cases
 
 WINDOW = Window(timedelta(days=365), timedelta(minutes=5))
+TYPES = {each.exchange: each.types | each.publishes for each in load_subscriptions(DEFAULT_HANDLERS)}
 DECODERS = {
-    exchange: Decoder(event_types(family), WINDOW, max_bytes=MAX_BYTES, max_events=MAX_EVENTS)
-    for exchange, family in (("tasks", TaskEvent), ("votes", VoteEvent), ("agents", AgentEvent))
+    exchange: Decoder(types, WINDOW, max_bytes=MAX_BYTES, max_events=MAX_EVENTS)
+    for exchange, types in TYPES.items()
 }
 CASES = cases()
 
@@ -77,8 +77,23 @@ def test_the_outcome_is_the_listed_one(case: Case) -> None:
             assert item.raw == case.elements[item.index], "a refused element is kept as it was written"
 
 
+def test_no_field_of_any_type_is_left_out() -> None:
+    listed = {
+        (type_, path)
+        for type_, fields in FIELDS.items()
+        for path in (*ATTRIBUTES, *map("data.".__add__, fields))
+    }
+    of_models = set[tuple[str, str]]()
+    for types in TYPES.values():
+        for type_, model in types.items():
+            data: Any = model.model_fields["data"].annotation
+            of_models |= {(type_, name) for name in model.model_fields}
+            of_models |= {(type_, f"data.{name}") for name in data.model_fields}
+    assert listed == of_models
+
+
 def test_the_corpus_is_large_and_has_both_outcomes() -> None:
-    assert len(CASES) >= 500
+    assert len(CASES) >= 2_000
     outcomes = [outcome for case in CASES for outcome in case.outcomes]
-    assert outcomes.count(None) > 150
-    assert len(outcomes) - outcomes.count(None) > 500
+    assert outcomes.count(None) > 500
+    assert len(outcomes) - outcomes.count(None) > 1_500

@@ -1,4 +1,5 @@
-"""Whatever bytes arrive: decoding gives items that can be settled, bounded words, and the original bytes."""
+"""Whatever bytes arrive: decoding gives items that can be settled, bounded words that hold nothing of the
+payload, and the original bytes."""
 
 from __future__ import annotations
 
@@ -12,9 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pamqp import decode, encode
 
-from schemas.envelope import event_types
-from schemas.tasks import TaskEvent
-from schemas.votes import VoteEvent
+from schemas.errors import Reason
 from streams.acks import AckTracker
 from streams.amqp import tolerate_any_property
 from streams.decode import BATCH, BINARY, STRUCTURED, Decoder, Window
@@ -22,21 +21,24 @@ from streams.delivery import Delivery, Item
 from streams.dlq.text import payload, printable
 from streams.publisher import Publisher
 from streams.quarantine import Quarantine, letter_id, original
+from streams.registry import load_subscriptions
+from streams.settings import DEFAULT_HANDLERS
 from streams.slices import elements
-from tests.corpus.case import DATA, TIME, event
+from tests.corpus.case import CANARY, DATA, TIME, event
 
 DECODER = Decoder(
-    event_types(TaskEvent) | event_types(VoteEvent),
+    {name: cls for each in load_subscriptions(DEFAULT_HANDLERS) for name, cls in each.types.items()},
     Window(timedelta(days=365), timedelta(minutes=5)),
     max_bytes=100_000,
     max_events=20,
 )
 QUARANTINE = Quarantine(Publisher("amqp://nowhere", "test"), "tasks.record_tasks")
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(CANARY)
+names = st.text(max_size=8) | st.just(CANARY)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=12,
 )
 types = st.sampled_from(sorted(DATA))
@@ -81,6 +83,8 @@ def check(delivery: Delivery) -> list[Item]:
         assert "for no known reason" not in str(error), "a bug of the decoder"
         assert len(str(error)) <= 500
         assert str(error).isprintable()
+        assert CANARY not in error.field
+        assert CANARY not in str(error) or error.reason is Reason.UNKNOWN_TYPE  # a type is told
         letter = QUARANTINE.letter(item, error.reason, str(error), field=error.field)
         assert letter.body == (delivery.body if item.raw is None else item.raw)
         assert letter.body in delivery.body
