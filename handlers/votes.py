@@ -28,7 +28,10 @@ DECISIONS: Final = UUID("6f3c1a52-6a0e-5b8f-9c55-0f6f2c7b9d11")
 
 
 @stream.handler(
-    exchange="votes", events=VoteEvent, batch=BatchPolicy(size=500, linger=0.01), publishes=RoundDecided
+    exchange="votes",
+    events=VoteEvent,
+    batch=BatchPolicy(size=1500, linger=0.01, lanes=2),
+    publishes=RoundDecided,
 )
 async def record_votes(batch: Batch[VoteEvent], tx: Connection) -> Changes:
     """Merge the events into rounds and votes, keep the tallies, decide what has reached its quorum."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,7 +64,8 @@ class Event(BaseModel):
     @property
     def entity_id(self) -> UUID | None:
         """The entity the event is about; None for an event about none (`entity = ""`)."""
-        return cast("UUID", getattr(self.data, self.entity)) if self.entity else None
+        entity: UUID | None = getattr(self.data, self.entity) if self.entity else None
+        return entity
 
     @property
     def moments(self) -> list[datetime]:

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationInfo,
 )
 from pydantic.json_schema import JsonSchemaValue
+from pydantic.types import UuidVersion
 from pydantic_core import CoreSchema, core_schema
 
 MAX_JSON_DEPTH = 32
@@ -29,13 +30,6 @@ MAX_JSON_DEPTH = 32
 UUID7_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 _NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text has no NUL (22021)
 _AN_ID = "019bc0fd-89c0-7c3e-9d3f-2b1a4c5d6e7f"  # of 2026-01-15T09:30:00Z, as all examples of the contract
-
-
-def _is_uuid7(value: UUID) -> UUID:
-    number = value.int  # UUID.version would cost four times as much
-    if number >> 76 & 0xF != 7 or number >> 62 & 0b11 != 0b10:
-        raise ValueError("must be a UUIDv7: its milliseconds are the row's created_at (see derive_id)")
-    return value
 
 
 def _fits_identifier(value: str) -> str:
@@ -70,6 +64,15 @@ def _check_json(value: Any, deepest: int, depth: int) -> None:
             value = value.values()
         for item in value:
             _check_json(item, deepest, depth + 1)
+
+
+def _in_utc(value: datetime) -> datetime:
+    """In the standard library's own UTC: what is computed with an instant, and comparing it above all, costs
+    a tenth of what it does with pydantic's class of zones."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return value  # the window of dates refuses it
 
 
 def _has_utc(value: datetime) -> datetime:
@@ -119,7 +122,9 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
 """Any JSON object that jsonb can hold."""
 
 DatedId = Annotated[
-    UUID, AfterValidator(_is_uuid7), Field(json_schema_extra={"pattern": UUID7_PATTERN, "examples": [_AN_ID]})
+    UUID,
+    UuidVersion(7),  # looks at version and variant, in Rust
+    Field(json_schema_extra={"format": "uuid", "pattern": UUID7_PATTERN, "examples": [_AN_ID]}),
 ]
 """A UUIDv7, whose milliseconds name the partition that the entity lives in."""
 
@@ -141,7 +146,7 @@ Weight = Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6, allow_i
 TotalWeight = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6, allow_inf_nan=False), _AsNumber]
 """A sum of weights."""
 
-Instant = Annotated[AwareDatetime, _NotANumber()]
+Instant = Annotated[AwareDatetime, _NotANumber(), AfterValidator(_in_utc)]
 """A point in time with a zone (RFC 3339), to the microsecond."""
 
 AnyInstant = Annotated[AwareDatetime, _NotANumber(), AfterValidator(_has_utc)]

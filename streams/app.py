@@ -114,6 +114,8 @@ class Service:
         lanes = self._start_lanes(group)
         background = self._start_background(group)
         self._tasks = [*lanes, *background]
+        gc.collect()
+        gc.freeze()  # what start-up made lives on; later collections need not look at it
         if await unless(stop, until_up(self.health, "consumers", self._broker.start)):
             watchdog = group.create_task(self._watchdog().run(), name="watchdog")
             self._ready()
@@ -191,7 +193,13 @@ class Service:
         )
         intake = self.intakes[queue] = Intake(
             self._policies[queue],
-            Reader(queue, decoder, telemetry.tracing, frozenset(subscription.publishes)),
+            Reader(
+                queue,
+                decoder,
+                telemetry.tracing,
+                frozenset(subscription.publishes),
+                facts=subscription.store is Store.POSTGRES,
+            ),
             pipeline,
             self._budget,
             metrics,
@@ -270,8 +278,6 @@ class Service:
 
     def _ready(self) -> None:
         self.health.clear("start")
-        gc.collect()
-        gc.freeze()  # what start-up made lives on; later collections need not look at it
         log.info(
             "ready",
             role=self.name,

@@ -13,6 +13,7 @@ from typing import Any
 from schemas.envelope import Event
 from schemas.errors import EventError
 from streams.acks import AckTracker
+from streams.facts import Facts
 from streams.slices import elements
 from streams.telemetry import MessageTrace
 
@@ -87,3 +88,5 @@ class Item:
     """The part of the body that the error is about; None: the whole body."""
     trace: MessageTrace | None = None
     """The `process` span to be; None only in tests."""
+    facts: Facts | None = field(default=None, repr=False)
+    """What is stored of the event, if it was written down already."""

@@ -25,6 +25,7 @@ _WORDS: Final = {
     "string_type": "must be a string",
     "uuid_parsing": "must be a UUID",
     "uuid_type": "must be a UUID",
+    "uuid_version": "must be a UUIDv7: its milliseconds are the row's created_at (see derive_id)",
     "timezone_aware": "must have a zone, as in 2026-01-31T12:00:00Z",
     "datetime_type": "must be an RFC 3339 time with a zone, as in 2026-01-31T12:00:00Z",
     "model_type": "must be an object",

@@ -110,15 +110,15 @@ class Intake:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery in; it is decoded now if there is room, else when there is."""
-        if delivery.acks.closed:
+        acks, size = delivery.acks, len(delivery.body)
+        if acks.closed:
             return  # its channel was closed while it was under way: it is delivered again
-        size = len(delivery.body)
         self.received += 1
         self.received_bytes += size
         if delivery.delivery_count:
             self._metrics.redelivered.inc()
-        if delivery.acks is not self._acks:
-            self._acks = delivery.acks
+        if acks is not self._acks:
+            self._acks = acks
             self.forget_stale()
         self._budget.take(size)
         if delivery.delivery_count > self._suspect_after:
@@ -129,7 +129,8 @@ class Intake:
             self._refill_soon()
         else:
             self._decode(delivery)
-            self._wake(asyncio.get_running_loop().time())
+            if self._idle:
+                self._wake(asyncio.get_running_loop().time())
 
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""

@@ -27,7 +27,7 @@ from streams.delivery import Delivery, Item
 from streams.health import Health
 from streams.outbox import Outbox
 from streams.outcome import TRANSIENT_TRIES, Verdict, describe, is_connection_lost, judge, reason_for
-from streams.publisher import Publisher, PublishFailed
+from streams.publisher import Outgoing, Publisher, PublishFailed
 from streams.quarantine import Quarantine
 from streams.stores import Applied, BatchStore
 from streams.suspects import Court
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 _SAME_BUG: Final = 8  # events that a handler fails on, and none that it stores: it fails on everything
 _LAST_CHANCE: Final = 5  # pauses, some 6 s, before a single event is refused without proof
 _LONGEST_WAIT: Final = 5.0
+_AT_ONCE: Final = 256  # messages that are published without waiting for each other's confirms
 
 Failed = tuple[Item, Exception]
 More = Callable[[], list[Item]]
@@ -251,9 +252,8 @@ class Pipeline:
     async def _publish(self, applied: Applied, trace: BatchTrace) -> None:
         """Publish what the batch changed. What cannot be published now is in the outbox for later."""
         try:
-            for message in applied.messages:
-                with trace.send(message.exchange, routing_key=message.routing_key) as step:
-                    await self._publisher.publish(message, step.inject({}))
+            for start in range(0, len(applied.messages), _AT_ONCE):
+                await self._publish_at_once(applied.messages[start : start + _AT_ONCE], trace)
         except Exception as error:
             if not applied.in_outbox:
                 raise
@@ -261,6 +261,20 @@ class Pipeline:
         else:
             if applied.in_outbox and self._outbox is not None:
                 self._outbox.published(applied.batch_id)
+
+    async def _publish_at_once(self, messages: Sequence[Outgoing], trace: BatchTrace) -> None:
+        """Wait for all confirms together: a round trip for each would hold the lane for as many."""
+
+        async def send(message: Outgoing) -> None:
+            with trace.send(message.exchange, routing_key=message.routing_key) as step:
+                await self._publisher.publish(message, step.inject({}))
+
+        if len(messages) == 1:
+            await send(messages[0])
+            return
+        for error in await asyncio.gather(*map(send, messages), return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _acknowledge(self, items: Sequence[Item]) -> None:
         trackers: dict[int, AckTracker] = {id(item.delivery.acks): item.delivery.acks for item in items}

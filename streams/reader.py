@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
+from streams.facts import facts_of
 from streams.quarantine import REPLAY_OF
 from streams.telemetry import Tracing
 
@@ -13,20 +14,32 @@ class Reader:
 
     Args:
         echoes: event types that we publish ourselves: they are done as soon as they are seen.
+        facts: write down at once what will be stored of each event.
     """
 
     def __init__(
-        self, queue: str, decoder: Decoder, tracing: Tracing, echoes: frozenset[str] = frozenset()
+        self,
+        queue: str,
+        decoder: Decoder,
+        tracing: Tracing,
+        echoes: frozenset[str] = frozenset(),
+        *,
+        facts: bool = False,
     ) -> None:
         self._queue = queue
         self._decoder = decoder
         self._tracing = tracing
         self._echoes = echoes
+        self._facts = facts
 
     def read(self, delivery: Delivery) -> list[Item]:
         """The events that are to be stored, or refused; none if all of them are settled already."""
         items = self._decoder.decode(delivery)
         self._trace(delivery, items)
+        if self._facts:
+            for item in items:
+                if item.event is not None:
+                    item.facts = facts_of(item.event)
         return [item for item in items if not self._is_echo(item)] if self._echoes else items
 
     def _is_echo(self, item: Item) -> bool:

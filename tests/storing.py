@@ -57,13 +57,13 @@ class NoTrials:
     async def end(self, key: object) -> None: ...
 
 
-def pipeline_for(store: Any, letters: Letters, trials: Any = None) -> Pipeline:
+def pipeline_for(store: Any, letters: Letters, trials: Any = None, publisher: Any = None) -> Pipeline:
     nothing: Any = None
     telemetry = Telemetry.disabled()
     return Pipeline(
         Subscription("s", "x", nothing, {}, BatchPolicy(), Store.POSTGRES, "q"),
         store,
-        nothing,
+        publisher,
         None,
         letters,  # type: ignore[arg-type]
         Court("q", Solo(), trials or NoTrials()),

@@ -30,6 +30,7 @@ RULES: Final = (
     ("streams/telemetry/metrics.py", "metrics"),
     ("prometheus_client/", "metrics"),
     ("streams/telemetry/", "trace: make spans"),
+    ("streams/facts.py", "claims and history: write down"),
     ("streams/stores.py:_claim", "de-duplicate"),
     ("streams/stores.py:_append_history", "history: encode rows, COPY"),
     ("streams/stores.py:_after_commit", "outbox: encode, insert"),

@@ -22,7 +22,7 @@ from streams.settings import Settings
 from streams.stack import LocalStack
 from streams.telemetry import configure_logging
 
-_GARBAGE: Final = 200_000
+_GARBAGE: Final = 500_000
 """Objects more than were given up since, before the collector looks for cycles: more than the events under
 way are made of. At the default of 700 it walks all of those again and again, for 14 µs an event, and
 none of them is ever garbage."""

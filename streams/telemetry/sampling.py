@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from opentelemetry.sdk.trace import sampling
 
 from streams.telemetry.context import SAMPLED, TraceContext, as_parent
 from streams.telemetry.records import Attributes, Shape
+
+_ALWAYS: Final = {id(sampling.ALWAYS_ON): True, id(sampling.ALWAYS_OFF): False}
 
 
 class Decision(NamedTuple):
@@ -23,6 +25,8 @@ class Sampling:
         self._sampler = sampler
         self.follows_parent = sampler is sampling.DEFAULT_ON
         """The default, parentbased_always_on: no need to ask."""
+        self.always = _ALWAYS.get(id(sampler))
+        """The decision that never changes, if this is a sampler of that kind: no need to ask either."""
 
     def decide(
         self, shape: Shape, parent: TraceContext | None, trace_id: str, attributes: Attributes
@@ -30,8 +34,8 @@ class Sampling:
         state = parent.tracestate if parent else None
         if self.follows_parent:
             return Decision(parent is None or bool(parent.flags & SAMPLED), attributes, state)
-        if self._sampler is sampling.ALWAYS_OFF or self._sampler is sampling.ALWAYS_ON:
-            return Decision(self._sampler is sampling.ALWAYS_ON, attributes, state)
+        if self.always is not None:
+            return Decision(self.always, attributes, state)
         result = self._sampler.should_sample(
             as_parent(parent), int(trace_id, 16), shape.name, shape.kind, {**shape.attributes, **attributes}
         )

@@ -218,7 +218,9 @@ class Tracing:
         else:
             trace, above, flags, state = parent
         if sampled is None and not self._sampling.follows_parent:
-            sampled, attributes, state = self._sampling.decide(shape, parent, trace, attributes)
+            sampled = self._sampling.always
+            if sampled is None:
+                sampled, attributes, state = self._sampling.decide(shape, parent, trace, attributes)
         if sampled is not None:
             flags = flags & RANDOM | (SAMPLED if sampled else 0)
         return kind(shape, trace, new_span_id(), above, start, flags, state, parent is not None, attributes)

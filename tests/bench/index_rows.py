@@ -13,7 +13,7 @@ from schemas.agents import AgentStatus
 from schemas.envelope import Event
 from schemas.ids import uuid7
 from streams import outbox
-from streams.stores import HISTORY_COLUMNS
+from streams.facts import HISTORY
 from tests.making import handle, make
 
 BATCH = 500
@@ -114,7 +114,7 @@ async def write_outbox(tx: Any, ids: Sequence[UUID]) -> None:
 
 def families() -> dict[str, Family]:
     now, ids, known = datetime.now(UTC), [uuid4() for _ in range(15_000)], batches(registered())
-    past = [(now, id_, "task.created", "s", str(id_), id_, None, "{}") for id_ in ids]
+    past = [(now, id_, "task.created", "s", str(id_), "{}", None, id_) for id_ in ids]
     return {
         "tasks": Family(("tasks",), batches(task_lives()), handle, known),
         "votes": Family(("votes",), batches(polls()), handle, known),
@@ -123,7 +123,7 @@ def families() -> dict[str, Family]:
         "history": Family(
             ("event_history",),
             batches(past),
-            lambda tx, rows: tx.copy_records_to_table("event_history", records=rows, columns=HISTORY_COLUMNS),
+            lambda tx, rows: tx.copy_records_to_table("event_history", records=rows, columns=HISTORY),
         ),
         "outbox": Family(("outbox",), batches(ids[:4000]), write_outbox),
         "users": Family(("users",), batches(ids), lambda tx, rows: tx.execute(USERS_SQL, rows)),
