@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_SELECTOR = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)\s*(?P<call>\()?\s*(?:\{(?P<matchers>[^}]*)\})?")
+_SELECTOR = re.compile(r"(?<![\w.])(?P<name>[a-zA-Z_:][\w:]*)\s*(?P<call>\()?\s*(?:\{(?P<matchers>[^}]*)\})?")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^\]]*\]")
 _KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring"})
