@@ -37,6 +37,7 @@ check: setup
 	"$(BIN)/lint-imports"
 
 test: check
+	@"$(CURDIR)/scripts/tools.sh"
 	"$(BIN)/python" -m pytest $(ARGS)
 
 fault: setup

@@ -239,8 +239,8 @@ def create_app(
 
 def _measurements(metrics: Metrics) -> HTTPRouteHandler:
     @get("/metrics", include_in_schema=False)
-    async def show() -> Answer:
-        body, content_type = metrics.render()
+    async def show(request: AnyRequest) -> Answer:
+        body, content_type = metrics.render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     return show

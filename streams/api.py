@@ -24,6 +24,7 @@ from streams.refusal import reason
 from streams.registry import load_subscriptions
 from streams.settings import Settings, require
 from streams.telemetry import Telemetry
+from streams.telemetry.requests import traced
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +46,9 @@ class Api:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._documents = contract_pages(settings)
-        self._database = Database(settings, "api")
-        redis = connect_redis(require(settings.redis_url, "REDIS_URL"), "api", timeout=_REDIS_TIMEOUT)
         self._telemetry = Telemetry.from_environment("api", link_limit=1)
+        self._database = Database(settings, "api", metrics=self._telemetry.metrics)
+        redis = connect_redis(require(settings.redis_url, "REDIS_URL"), "api", timeout=_REDIS_TIMEOUT)
         self._cache = Cache(redis, metrics=self._telemetry.metrics)
         self.host = settings.http_host
         self.port = settings.http_port or free_port(settings.http_host)
@@ -57,15 +58,16 @@ class Api:
         stop = stop or stop_on_signals()
         if not await self._connect(stop):
             return
-        requests = Requests(
-            create_app(
-                pool=self._database.pool,
-                cache=self._cache,
-                metrics=self._telemetry.metrics,
-                api_open=self._settings.api_open,
-                documents=self._documents,
-            )
+        app = create_app(
+            pool=self._database.pool,
+            cache=self._cache,
+            metrics=self._telemetry.metrics,
+            api_open=self._settings.api_open,
+            documents=self._documents,
         )
+        requests = Requests(traced(app, self._telemetry.tracing))
+        self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
+        self._telemetry.metrics.ready.set(1)
         server = embedded(requests, self.host, self.port, Interfaces.ASGI)
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
@@ -125,7 +127,7 @@ class Requests:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._count = 0
+        self.count = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -133,13 +135,13 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._count += 1
+        self.count += 1
         self._idle.clear()
         try:
             await self._app(scope, receive, send)
         finally:
-            self._count -= 1
-            if not self._count:
+            self.count -= 1
+            if not self.count:
                 self._idle.set()
 
     async def drain(self, seconds: float) -> None:
@@ -147,4 +149,4 @@ class Requests:
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
-            log.warning("requests were cut off", role="api", count=self._count)
+            log.warning("requests were cut off", role="api", count=self.count)

@@ -9,9 +9,8 @@ built from the same parts:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -26,9 +25,10 @@ from streams.database import Database
 from streams.declare import declare_or_find
 from streams.decode import Decoder, Window
 from streams.edge import BatchSubscriber, Broker, subscribe
+from streams.gauges import Gauges
 from streams.health import Health, HealthServer
 from streams.intake import Intake
-from streams.lifecycle import UNREACHABLE, end, quietly, stop_on_signals, unless, until_up
+from streams.lifecycle import end, quietly, stop_on_signals, unless, until_up
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
@@ -41,7 +41,7 @@ from streams.solo import Solo
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.suspects import Court, PostgresTrials, RedisTrials, Trials
 from streams.telemetry import Telemetry
-from streams.topology import QUARANTINE, Topology
+from streams.topology import Topology
 from streams.watchdog import Consumer, Watchdog
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,10 @@ class Service:
         # What an updater takes in comes from our workers: there the trace goes on in any case.
         link_origins = role is Store.POSTGRES and settings.trace_context is TraceOrigin.LINK
         self.telemetry = Telemetry.from_environment(name, link_limit=links, link_origins=link_origins)
-        self._database = Database(settings, name, at_least=lanes + 2) if role is Store.POSTGRES else None
+        own = self.telemetry.metrics
+        self._database = (
+            Database(settings, name, at_least=lanes + 2, metrics=own) if role is Store.POSTGRES else None
+        )
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = Broker(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}", tap=settings.tap)
         self._budget = Budget(settings.max_held_bytes, self._broker.hold, self._broker.resume)
@@ -78,13 +81,14 @@ class Service:
         self._cache: Cache | None = None
         self._outbox: Outbox | None = None
         self.health = Health()
-        self._http = HealthServer(
-            self.health, self.telemetry.metrics, settings.http_host, settings.http_port, self._refresh
-        )
         self._subscribers: dict[str, BatchSubscriber] = {}
         self._consumers: list[Consumer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.intakes: dict[str, Intake] = {}
+        self._gauges = Gauges(own, self.health, self._budget, self.intakes, self._publisher)
+        self._http = HealthServer(
+            self.health, own, settings.http_host, settings.http_port, self._gauges.refresh
+        )
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Start, serve until SIGTERM, SIGINT or `stop`, drain, close.
@@ -142,6 +146,7 @@ class Service:
                 self.telemetry.metrics,
                 grace=self._settings.outbox_grace_seconds,
             )
+            self._gauges.outbox = self._outbox
         else:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
             self._cache = Cache(redis, metrics=self.telemetry.metrics)
@@ -169,7 +174,10 @@ class Service:
     def _build(self, subscription: Subscription) -> None:
         settings, telemetry, queue = self._settings, self.telemetry, subscription.queue
         metrics = telemetry.metrics.queue(queue)
-        cached = telemetry.metrics.event_age_at_cache.observe
+
+        def cached(ages: Collection[float], trace_id: str | None) -> None:
+            telemetry.metrics.event_age_at_cache.observe(ages, trace_id=trace_id)
+
         assert self._trials is not None
         pipeline = Pipeline(
             subscription,
@@ -318,22 +326,3 @@ class Service:
             endings.append(quietly(self._database.close(timeout=2.5), "PostgreSQL", 3.0))
         await asyncio.gather(*endings)
         await quietly(asyncio.to_thread(self.telemetry.shutdown, 5.0), "telemetry", 6.0)
-
-    async def _refresh(self) -> None:
-        """Gauges that are read when somebody looks."""
-        metrics = self.telemetry.metrics
-        metrics.held_bytes.set(self._budget.held)
-        for queue, intake in self.intakes.items():
-            intake.tell_metrics()
-            metrics.queue(queue).in_flight.set(intake.undecoded + intake.waiting + intake.running)
-        if not self._publisher.is_closed:
-            with contextlib.suppress(*UNREACHABLE):
-                metrics.quarantine_letters.set((await self._publisher.count(QUARANTINE))[0])
-        if self._database is not None and self._outbox is not None:
-            try:
-                pool = self._database.pool
-                metrics.db_pool_size.set(pool.get_size())
-                metrics.db_pool_idle.set(pool.get_idle_size())
-                await self._outbox.pending()
-            except UNREACHABLE:
-                log.warning("metrics without the database's part")

@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationError
 from streams import tls
 from streams.refusal import explain
 from streams.settings import Settings, require
+from streams.telemetry import Metrics, requests
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -26,14 +27,23 @@ class Database:
     Args:
         role: shows in `pg_stat_activity.application_name` as `streams-<role>`.
         at_least: connections that the process needs whatever the profile says.
+        metrics: told of every statement, and of the pool.
     """
 
-    def __init__(self, settings: Settings, role: str, *, at_least: int = 1) -> None:
+    def __init__(
+        self, settings: Settings, role: str, *, at_least: int = 1, metrics: Metrics | None = None
+    ) -> None:
         self._dsn = require(settings.database_url, "DATABASE_URL")
         self._limits = settings.pool
         self._role = role
         self._max_size = max(self._limits.max_size, at_least)
         self._pool: Pool | None = None
+        self._statements = (metrics or Metrics()).statements
+        if metrics is not None:
+            metrics.db_pool_max.set(self._max_size)
+            metrics.db_pool_size.set_function(lambda: self._pool.get_size() if self._pool else 0)
+            metrics.db_pool_idle.set_function(lambda: self._pool.get_idle_size() if self._pool else 0)
+            metrics.db_pool_waiting.set_function(lambda: _waiting(self._pool))
 
     @property
     def pool(self) -> Pool:
@@ -55,6 +65,8 @@ class Database:
             timeout=limits.connect_timeout,
             command_timeout=limits.query_timeout,
             ssl=tls_for(self._dsn),
+            connection_class=self._statements.timed_connections(),
+            init=self._watch,
             server_settings={
                 "application_name": f"streams-{self._role}",
                 "statement_timeout": str(int(limits.statement_timeout * 1000)),
@@ -90,9 +102,19 @@ class Database:
                     async with connection.transaction():
                         yield connection
 
+    async def _watch(self, connection: Any) -> None:
+        # They stay when the pool hands the connection on.
+        connection.add_query_logger(self._statements.on_query)
+        connection.add_query_logger(requests.on_query)
+
     async def ping(self) -> None:
         """One round trip; raises what `connect` raises."""
         await self.pool.fetchval("SELECT 1", timeout=self._limits.connect_timeout)
+
+
+def _waiting(pool: Pool | None) -> int:
+    """Tasks that wait for a connection. asyncpg has no public word for it: its queue's getters are those."""
+    return len(getattr(getattr(pool, "_queue", None), "_getters", ()))
 
 
 async def connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:

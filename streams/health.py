@@ -68,12 +68,13 @@ class HealthServer:
     async def _app(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
         if scope["type"] != "http":
             return
-        status, content_type, body = await self._answer(scope["path"])
+        accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        status, content_type, body = await self._answer(scope["path"], accept)
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, path: str) -> tuple[int, str, bytes]:
+    async def _answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         match path:
             case "/livez":
                 return 200, "application/json", b'{"status":"live"}'
@@ -83,7 +84,7 @@ class HealthServer:
                 return 503 if troubles else 200, "application/json", body
             case "/metrics":
                 await self._refresh()
-                body, content_type = self._metrics.render()
+                body, content_type = self._metrics.render(accept)
                 return 200, content_type, body
             case _:
                 pass

@@ -7,6 +7,7 @@ left behind. A message may go out twice, never not at all, and always as the sam
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -40,7 +41,8 @@ FOR UPDATE SKIP LOCKED
 # Puts a row that could not be published behind the others.
 POSTPONE = "UPDATE outbox SET created_at = clock_timestamp() WHERE batch_id = $1"
 
-COUNT = "SELECT count(*) FROM outbox"
+# Ids are UUIDv7: the least is the oldest, however often its row was postponed.
+COUNT = "SELECT count(*), (SELECT batch_id FROM outbox ORDER BY batch_id LIMIT 1) FROM outbox"
 
 
 def encode(messages: Sequence[Outgoing]) -> bytes:
@@ -143,6 +145,10 @@ class Outbox:
 
     async def pending(self) -> int:
         """Rows in the outbox now."""
-        count: int = await self._database.pool.fetchval(COUNT)
+        row = await self._database.pool.fetchrow(COUNT)
+        assert row is not None
+        count, oldest = int(row[0]), row[1]
         self._metrics.outbox_pending.set(count)
+        age = 0.0 if oldest is None else time.time() - (oldest.int >> 80) / 1000
+        self._metrics.outbox_oldest_seconds.set(max(0.0, age))
         return count

@@ -31,7 +31,7 @@ from streams.publisher import Outgoing, Publisher, PublishFailed
 from streams.quarantine import Quarantine
 from streams.stores import Applied, BatchStore
 from streams.suspects import Court
-from streams.telemetry import BatchTrace, QueueMetrics, Tracing
+from streams.telemetry import BatchTrace, QueueMetrics, Tracing, bind_trace, exemplar
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Pipeline:
     """Runs the batches of one subscription; several at once, one per lane.
 
     Args:
-        observe_ages: takes the ages of a batch's events in seconds once its effect stands.
+        observe_ages: takes the ages of a batch's events in seconds once its effect stands, and its trace.
         repair: called on an environment error before waiting; True when it repaired the cause.
     """
 
@@ -64,7 +64,7 @@ class Pipeline:
         health: Health,
         tracing: Tracing,
         metrics: QueueMetrics,
-        observe_ages: Callable[[list[float]], None],
+        observe_ages: Callable[[list[float], str | None], None],
         repair: Repair | None = None,
     ) -> None:
         self._name = subscription.name
@@ -218,6 +218,7 @@ class Pipeline:
     async def _attempt(self, items: Sequence[Item], trigger: Trigger) -> tuple[Applied, BatchTrace]:
         """Work and publish; afterwards the effect stands."""
         trace = self._tracing.batch(self._name, self._queue, [item.trace for item in items if item.trace])
+        bind_trace(trace.trace_id, trace.span_id)
         place = self._court.trial(items) if trigger is Trigger.SUSPECT else self._court.beside()
         try:
             async with place:
@@ -242,12 +243,12 @@ class Pipeline:
         metrics = self._metrics
         metrics.stored.inc(len(items) - applied.repeats)
         metrics.repeats.inc(applied.repeats)
-        metrics.transaction.observe(applied.seconds)
-        metrics.publish.observe(done - started - applied.seconds)
-        metrics.settle.observe(time.perf_counter() - done)
-        self._observe_ages(
-            [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None]
-        )
+        example = exemplar(trace.recorded_id)
+        metrics.transaction.observe(applied.seconds, example)
+        metrics.publish.observe(done - started - applied.seconds, example)
+        metrics.settle.observe(time.perf_counter() - done, example)
+        ages = [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None]
+        self._observe_ages(ages, trace.recorded_id)
 
     async def _publish(self, applied: Applied, trace: BatchTrace) -> None:
         """Publish what the batch changed. What cannot be published now is in the outbox for later."""
@@ -301,6 +302,7 @@ class Pipeline:
         if item.trace is not None:
             item.trace.fail(reason)
             self._tracing.settle(item.trace)
+            bind_trace(item.trace.trace_id, item.trace.span)
         log.warning("quarantined", queue=self._queue, reason=str(reason), field=field)
         item.delivery.settle()
 

@@ -131,7 +131,8 @@ class Settings(BaseSettings):
     http_host: str = "127.0.0.1"
     """Address that /livez, /readyz, /metrics and the read API listen on."""
     http_port: int = Field(0, ge=0, le=65_535)
-    """Port of /livez, /readyz and /metrics (and of the read API); 0 picks a free one and prints it."""
+    """Port of /livez, /readyz and /metrics (and of the read API); 0 picks a free one and prints it. Under
+    `streams run` the read API's: the worker has the next one, the updater the one after that."""
     api_open: bool = False
     """Serve the read API without bearer tokens. For development only."""
     trace_context: TraceOrigin = TraceOrigin.PARENT

@@ -70,7 +70,7 @@ def pipeline_for(store: Any, letters: Letters, trials: Any = None, publisher: An
         Health(),
         telemetry.tracing,
         telemetry.metrics.queue("q"),
-        lambda ages: None,
+        lambda ages, trace_id: None,
     )
 
 

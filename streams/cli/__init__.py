@@ -20,6 +20,7 @@ from streams.cli import (
     stack,
     tail,
     topology,
+    trace,
     verify,
 )  # fmt: skip
 from streams.stack import StackError
@@ -38,6 +39,7 @@ app.command("updater")(run.updater)
 app.command("api")(run.api)
 app.command("publish")(publish.publish)
 app.command("tail")(tail.tail)
+app.command("trace")(trace.trace)
 app.command("asyncapi")(asyncapi.asyncapi)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)

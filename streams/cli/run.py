@@ -81,8 +81,7 @@ async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
     """Migrate, start the three roles, wait for a signal or for one of them to end."""
     await migrate(environment["DATABASE_URL"], settings.migration_sources)
     stop = stop_on_signals()
-    ports = {"worker": free_port("127.0.0.1"), "updater": free_port("127.0.0.1")}
-    ports["api"] = settings.http_port or free_port(settings.http_host)
+    ports = _ports(settings)
     async with ProcessGroup(stop_seconds=settings.shutdown_seconds + 10) as group:
         for role, port in ports.items():
             host = settings.http_host if role == "api" else "127.0.0.1"
@@ -102,6 +101,15 @@ async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
             f"{child.name} ended with status {child.process.returncode}; stopping the rest", file=sys.stderr
         )
         return 1
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    """Where each role serves HTTP: the port that is set and the two after it, for scrapers; or free ones."""
+    first = settings.http_port
+    if first:
+        return {"api": first, "worker": first + 1, "updater": first + 2}
+    free = {role: free_port("127.0.0.1") for role in ("worker", "updater")}
+    return {**free, "api": free_port(settings.http_host)}
 
 
 def _where_to_look(environment: Mapping[str, str], settings: Settings, ports: Mapping[str, int]) -> None:

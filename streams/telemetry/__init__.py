@@ -20,8 +20,8 @@ Nothing reaches the exporter before `end`. No global state: a process may hold s
 
 from streams.telemetry.batch import BatchTrace
 from streams.telemetry.context import TraceContext, parse_traceparent
-from streams.telemetry.logs import configure_logging, log_context
-from streams.telemetry.metrics import Metrics, QueueMetrics
+from streams.telemetry.logs import bind_trace, configure_logging, log_context
+from streams.telemetry.metrics import Metrics, QueueMetrics, exemplar
 from streams.telemetry.setup import Telemetry
 from streams.telemetry.spans import Tracing
 from streams.telemetry.steps import MessageTrace, Step
@@ -35,7 +35,9 @@ __all__ = [
     "Telemetry",
     "TraceContext",
     "Tracing",
+    "bind_trace",
     "configure_logging",
+    "exemplar",
     "log_context",
     "parse_traceparent",
 ]

@@ -145,6 +145,11 @@ class BatchTrace:
             self._sink.hand_over(out)
 
     @property
+    def recorded_id(self) -> str | None:
+        """The trace's id, if the span is exported: who follows it finds something."""
+        return self.trace_id if self._recording else None
+
+    @property
     def _recording(self) -> bool:
         return self._record is not None and bool(self._record.flags & SAMPLED)
 

@@ -102,6 +102,12 @@ def log_context(**values: str | None) -> Iterator[None]:
         yield
 
 
+def bind_trace(trace_id: str | None, span_id: str | None) -> None:
+    """Say in the lines that this task logs from now on which trace they belong to; None: tracing is off."""
+    if trace_id:
+        structlog.contextvars.bind_contextvars(trace_id=trace_id, span_id=span_id)
+
+
 def _rendering(json: bool, *, colors: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     # structlog's own formatters print local variables and messages, and those hold payloads.

@@ -6,30 +6,22 @@ path touches is bound to its queue once (`Metrics.queue`), since looking labels 
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Sequence
+import platform
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
+
+from streams.telemetry.ages import Ages
+from streams.telemetry.requests import current_trace_id
+from streams.telemetry.statements import Statements
+from streams.telemetry.version import own_version
 
 LATENCY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
-)  # fmt: skip
-AGE_BUCKETS: Final = (
-    0.005, 0.01, 0.025, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5,
-    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
 )  # fmt: skip
 SIZE_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 200, 300, 400, 500, 750, 1000, 1500, 2000)
 
@@ -49,54 +41,6 @@ class Stage(StrEnum):
     TRANSACTION = "transaction"
     PUBLISH = "publish"
     SETTLE = "settle"
-
-
-class Ages(Collector):
-    """A histogram that takes many values at once.
-
-    500 calls of `Histogram.observe` cost 0.7 ms a batch; sorting 500 ages and looking up 18 bounds in
-    them costs 0.04 ms.
-    """
-
-    def __init__(
-        self, name: str, documentation: str, labels: Sequence[str] = (), *, registry: CollectorRegistry
-    ) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = tuple(labels)
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, ...], list[int]] = {}
-        self._sums: dict[tuple[str, ...], float] = {}
-        registry.register(self)
-
-    def observe(self, ages: Collection[float], *labels: str) -> None:
-        """Count ages in seconds. A producer's clock that is ahead makes an age of 0."""
-        if not ages:
-            return
-        ordered = sorted(ages)
-        total = sum(ordered) if ordered[0] >= 0.0 else sum(max(0.0, age) for age in ordered)
-        below = [bisect_right(ordered, bound) for bound in AGE_BUCKETS]
-        below.append(len(ordered))
-        with self._lock:
-            before = self._counts.get(labels)
-            self._counts[labels] = (
-                below if before is None else [a + b for a, b in zip(before, below, strict=True)]
-            )
-            self._sums[labels] = self._sums.get(labels, 0.0) + total
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        family = self._family()
-        with self._lock:
-            for labels, counts in self._counts.items():
-                bounds = [*(str(float(bound)) for bound in AGE_BUCKETS), "+Inf"]
-                family.add_metric(labels, list(zip(bounds, counts, strict=True)), self._sums[labels])
-        return [family]
-
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        return [self._family()]
-
-    def _family(self) -> HistogramMetricFamily:
-        return HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
 
 class QueueMetrics:
@@ -125,9 +69,9 @@ class QueueMetrics:
         self._metrics.batches.labels(self._queue, trigger).inc()
         self.batch_size.observe(size)
 
-    def committed(self, ages: Collection[float]) -> None:
+    def committed(self, ages: Collection[float], trace_id: str | None = None) -> None:
         """A batch was committed; `ages` in seconds, commit minus the events' times."""
-        self._metrics.event_age_at_commit.observe(ages, self._queue)
+        self._metrics.event_age_at_commit.observe(ages, self._queue, trace_id=trace_id)
 
     def quarantined(self, reason: str, events: int = 1) -> None:
         """Events were put into quarantine; counts their outcome, too."""
@@ -140,15 +84,21 @@ class QueueMetrics:
 
 
 class Metrics:
-    """Every metric, in a registry of its own."""
+    """Every metric of one process, in a registry of its own.
 
-    def __init__(self) -> None:
+    Args:
+        role: "worker", "updater" or "api": told by `streams_build_info`.
+    """
+
+    def __init__(self, role: str = "") -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which Prometheus makes nothing of
         self.registry = CollectorRegistry()
         self._queues: dict[str, QueueMetrics] = {}
         self._define_queue_metrics()
         self._define_store_metrics()
         self._define_cache_metrics()
         self._define_process_metrics()
+        self._build_info.labels(own_version(), platform.python_version(), role).set(1)
         ProcessCollector(registry=self.registry)
 
     def queue(self, name: str) -> QueueMetrics:
@@ -160,7 +110,9 @@ class Metrics:
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is the template, as in "/tasks/{task_id}", never a path."""
         known = method if method in _METHODS else "_OTHER"
-        self.http_request_duration.labels(known, route, str(status)).observe(seconds)
+        self.http_request_duration.labels(known, route, str(status)).observe(
+            seconds, exemplar(current_trace_id())
+        )
 
     def spans_lost(self, reason: str, count: int) -> None:
         self.spans_dropped.labels(reason).inc(count)
@@ -169,9 +121,14 @@ class Metrics:
         """Have the length of the span queue read whenever metrics are."""
         self.spans_waiting.set_function(length)
 
-    def render(self) -> tuple[bytes, str]:
-        """The body and the content type of the metrics endpoint."""
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The body and the content type of the metrics endpoint.
+
+        Args:
+            accept: the request's header; who asks for OpenMetrics is given exemplars, too.
+        """
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
 
     def _define_queue_metrics(self) -> None:
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
@@ -209,8 +166,13 @@ class Metrics:
     def _define_store_metrics(self) -> None:
         self.db_pool_size = self._gauge("db_pool_size", "Connections of the pool.")
         self.db_pool_idle = self._gauge("db_pool_idle", "Connections of the pool that nobody uses.")
+        self.db_pool_max = self._gauge("db_pool_max", "Connections that the pool may hold.")
         self.db_pool_waiting = self._gauge("db_pool_waiting", "Tasks that wait for a connection.")
+        self.statements = Statements(self.registry)
         self.outbox_pending = self._gauge("outbox_pending", "Outbox rows that a sweeper found unpublished.")
+        self.outbox_oldest_seconds = self._gauge(
+            "outbox_oldest_seconds", "Age of the oldest batch whose messages are not all published; 0: none."
+        )
         self.outbox_swept = self._counter("outbox_swept", "Outbox rows published by a sweeper.")
         self.partitions_ahead_months = self._gauge(
             "partitions_ahead_months", "Months of partitions made ahead of the present one.", "table"
@@ -235,6 +197,10 @@ class Metrics:
             "route",
             "status_code",
         )
+        self._build_info = self._gauge(
+            "build_info", "1; the labels say what runs.", "version", "python", "role"
+        )
+        self.ready = self._gauge("ready", "1 while the process is ready, as /readyz tells it.")
         self.held_bytes = self._gauge("held_bytes", "Bytes of the message bodies that this process holds.")
         self.http_requests_in_flight = self._gauge("http_requests_in_flight", "Requests being answered.")
         self.spans_dropped = self._counter("spans_dropped", "Spans lost on their way out.", "reason")
@@ -248,3 +214,8 @@ class Metrics:
 
     def _histogram(self, name: str, documentation: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"streams_{name}", documentation, labels, buckets=buckets, registry=self.registry)
+
+
+def exemplar(trace_id: str | None) -> dict[str, str] | None:
+    """What an observation is to be an example of: its trace, if it has one."""
+    return None if trace_id is None else {"trace_id": trace_id}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from streams.telemetry.metrics import Metrics
 from streams.telemetry.records import Spans
 from streams.telemetry.sampling import Sampling
 from streams.telemetry.spans import Tracing
+from streams.telemetry.version import own_version
 
 _SCOPE: Final = "agent-streams"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -53,7 +53,7 @@ class Telemetry:
         """
         kind = _exporter_kind()
         if kind is None:
-            return cls(Tracing(None, link_origins=link_origins), Metrics())
+            return cls(Tracing(None, link_origins=link_origins), Metrics(role))
         return cls._exporting(
             role, link_limit, lambda spans: _exporter(kind, spans), _policy(), link_origins=link_origins
         )
@@ -92,13 +92,13 @@ class Telemetry:
         *,
         link_origins: bool,
     ) -> Telemetry:
-        metrics = Metrics()
+        metrics = Metrics(role)
         limits = _limits()
         # Never asked for a tracer: it reads sampler and resource as the specification wants them read.
         provider = TracerProvider(resource=_resource(role), shutdown_on_exit=False, span_limits=limits)
         if _variable("OTEL_SPAN_LINK_COUNT_LIMIT") and limits.max_links is not None:
             link_limit = limits.max_links
-        scope = InstrumentationScope(_SCOPE, _version(), Schemas.V1_44_0.value)
+        scope = InstrumentationScope(_SCOPE, own_version(), Schemas.V1_44_0.value)
         spans = Spans(provider.resource, scope, limits)
         queue = SpanQueue(exporter(spans), policy, metrics.spans_lost)
         metrics.span_queue(queue.__len__)
@@ -139,7 +139,7 @@ def _protocol() -> str:
 
 
 def _resource(role: str) -> Resource:
-    attributes = {"service.version": _version()}
+    attributes = {"service.version": own_version()}
     # What is passed to `create` wins over the variables, so it must not name what they name.
     if not _variable("OTEL_SERVICE_NAME") and "service.name=" not in _variable("OTEL_RESOURCE_ATTRIBUTES"):
         attributes["service.name"] = f"agent-streams-{role}"
@@ -174,10 +174,3 @@ def _positive(name: str, default: int) -> int:
 def _variable(*names: str) -> str:
     """The first of these variables that is set and not empty, or the empty text."""
     return next((text for name in names if (text := os.environ.get(name, "").strip())), "")
-
-
-def _version() -> str:
-    try:
-        return version("agent-streams")
-    except PackageNotFoundError:
-        return "0"

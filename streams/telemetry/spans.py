@@ -175,6 +175,10 @@ class Tracing:
         """Any other span outside of a batch; `name` comes from a bounded set."""
         return self._standalone(Shape(name, kind), parent, attributes)
 
+    def record(self, shape: Shape, traceparent: object, tracestate: object, attributes: Attributes) -> Record:
+        """The beginning of a span whose end the caller fills in and hands over."""
+        return self._start(Record, shape, parse_traceparent(traceparent, tracestate), 0, attributes)
+
     def hand_over(self, records: Sequence[Record]) -> None:
         if self._sink is not None:
             self._sink.hand_over(records)

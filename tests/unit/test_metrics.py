@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import asyncpg
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.telemetry import Metrics
+from streams.telemetry import Metrics, exemplar
+from tests.observability.catalogue import catalogue
 
 QUEUE = "tasks.record_tasks"
 
@@ -96,9 +99,43 @@ def test_all_of_our_names_have_one_prefix_and_a_documentation(metrics: Metrics) 
         assert family.documentation
 
 
-def test_the_documentation_names_every_metric(metrics: Metrics) -> None:
-    text = Path(__file__).parents[2].joinpath("docs/telemetry.md").read_text(encoding="utf-8")
-    for family in metrics.registry.collect():
-        if family.name.startswith("streams_"):
-            suffix = "_total" if family.type == "counter" else ""
-            assert f"`{family.name}{suffix}`" in text
+def test_the_documentation_has_every_metric_and_no_other(metrics: Metrics) -> None:
+    metrics.outbox_swept.inc()
+    text = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text(encoding="utf-8")
+    written = {
+        (name, kind, tuple(filter(None, labels.replace(" ", "").split(","))))
+        for name, kind, labels in re.findall(
+            r"^\| `(streams_\w+)` \| (\w+) \|([\w, ]*)\|", text, re.MULTILINE
+        )
+    }
+    assert written == {(name, kind, labels) for name, (kind, labels) in catalogue(metrics).items()}
+
+
+def test_observations_are_examples_of_their_traces(metrics: Metrics) -> None:
+    trace = "ab" * 16
+    queue = metrics.queue(QUEUE)
+    queue.committed([0.03, 0.2], trace)
+    queue.transaction.observe(0.02, exemplar(trace))
+    body, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    examples = {
+        (sample.name, sample.labels["le"]): sample.exemplar
+        for family in openmetrics(body.decode())
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert {key: found.labels for key, found in examples.items()} == {
+        ("streams_event_age_at_commit_seconds_bucket", "0.25"): {"trace_id": trace},
+        ("streams_stage_seconds_bucket", "0.025"): {"trace_id": trace},
+    }
+
+
+def test_statements_are_told_apart_up_to_a_limit(metrics: Metrics) -> None:
+    for number in range(150):
+        metrics.statements.observe(f"SELECT t{number}", 0.2)
+    metrics.statements.observe("SELECT t3", 0.001, asyncpg.DeadlockDetectedError())
+    samples = scraped(metrics)
+    assert samples["streams_db_slow_queries_total"][("SELECT t3",)] == 1
+    assert samples["streams_db_slow_queries_total"][("other",)] == 50
+    assert len(samples["streams_db_slow_queries_total"]) == 101
+    assert samples["streams_db_errors_total"] == {("40P01",): 1}

@@ -8,6 +8,7 @@ from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
+import asyncpg.introspection
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -153,7 +154,7 @@ def test_an_event_can_be_followed_to_its_batch_and_the_cache_update_and_back(col
     assert batch.attributes["streams.batch.trigger"] == "linger"
     assert batch.attributes["streams.batch.repeats"] == 1
     for name, kind in {
-        "INSERT event_claims SELECT": SpanKind.CLIENT,
+        "INSERT event_claims": SpanKind.CLIENT,
         "COMMIT": SpanKind.CLIENT,
         "send invalidations": SpanKind.PRODUCER,
         f"settle {QUEUE}": SpanKind.CLIENT,
@@ -403,17 +404,25 @@ class RefusedError(Exception):
         ("SELECT id FROM rounds WHERE id = ANY($1) ORDER BY id FOR UPDATE", "SELECT rounds"),
         (
             "INSERT INTO tasks AS t SELECT * FROM unnest($1::uuid[]) ON CONFLICT (id) DO UPDATE SET x = 1",
-            "INSERT tasks SELECT",
+            "INSERT tasks",
         ),
         (
             """WITH old AS (SELECT id FROM votes WHERE a IS DISTINCT FROM b), n AS MATERIALIZED (SELECT 1)
             UPDATE votes SET x = 'DELETE FROM y' FROM old RETURNING 1""",
-            "SELECT votes SELECT UPDATE votes",
+            "SELECT votes UPDATE votes",
         ),
         ("DELETE FROM outbox WHERE batch_id = $1", "DELETE outbox"),
         ("BEGIN ISOLATION LEVEL READ COMMITTED;", "BEGIN"),
         ('COPY "public"."event_history"(time) FROM STDIN', "COPY public.event_history STDIN"),
         ("", "OTHER"),
+        ("SELECT key FROM claim_events($1::uuid[]) AS key", "SELECT claim_events"),
+        (
+            "SELECT r.id FROM rounds r CROSS JOIN LATERAL (SELECT 1 FROM votes) v",
+            "SELECT rounds SELECT votes",
+        ),
+        ("SELECT count(*), (SELECT id FROM outbox LIMIT 1) FROM outbox", "SELECT outbox"),
+        ("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nRESET ALL;", "SELECT pg_advisory_unlock_all"),
+        (asyncpg.introspection.INTRO_LOOKUP_TYPES, "SELECT pg_type"),
     ],
 )
 def test_summaries_name_operations_and_tables(statement: str, summary: str) -> None:
