@@ -24,7 +24,7 @@ from handlers.reads import Found, Reads
 log = structlog.get_logger(__name__)
 
 PROBLEM: Final = "application/problem+json"
-_X_CACHE: Final = {"redis": "hit", "database": "miss"}
+_X_CACHE: Final = {"memory": "hit", "redis": "hit", "database": "miss"}
 _MAX_TOKEN: Final = 1024
 _UNAVAILABLE: Final = (
     TimeoutError,

@@ -43,7 +43,7 @@ _ENDED: Final = frozenset({"completed", "cancelled"})  # a failed task may start
 
 
 class Found(Protocol):
-    """What a cache returns: the value, and whether it came from `redis`, `database` or `bypass`."""
+    """What a cache returns: the value, and whether it came from `memory`, `redis`, `database` or `bypass`."""
 
     @property
     def value(self) -> bytes | None: ...

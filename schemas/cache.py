@@ -45,6 +45,12 @@ def ttl_by_age(seconds_since_change: float) -> int:
     return 3600
 
 
+def is_strict(key: str) -> bool:
+    """Whether a value must neither be held in a process's memory, which hears of changes a little later than
+    Redis, nor stand in beyond its time while the database is down: sessions, since they can be revoked."""
+    return key.startswith("s:")
+
+
 def user_key(user_id: UUID) -> str:
     return f"u:{user_id}"
 

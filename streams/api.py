@@ -15,11 +15,12 @@ from granian.constants import Interfaces
 
 from handlers.api import create_app
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
-from streams.cache import Cache, connect_redis
+from streams.bus import CacheBus
+from streams.cache import Cache, Keeping, LocalLimits, connect_redis
 from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
-from streams.lifecycle import stop_on_signals
+from streams.lifecycle import end, stop_on_signals
 from streams.refusal import reason
 from streams.registry import load_subscriptions
 from streams.settings import Settings, require
@@ -49,7 +50,13 @@ class Api:
         self._telemetry = Telemetry.from_environment("api", link_limit=1)
         self._database = Database(settings, "api", metrics=self._telemetry.metrics)
         redis = connect_redis(require(settings.redis_url, "REDIS_URL"), "api", timeout=_REDIS_TIMEOUT)
-        self._cache = Cache(redis, metrics=self._telemetry.metrics)
+        self._cache = Cache(
+            redis,
+            metrics=self._telemetry.metrics,
+            keeping=Keeping(stale_seconds=settings.cache_stale_seconds),
+            local=LocalLimits(settings.l1_entries, settings.l1_bytes, settings.l1_seconds),
+        )
+        self._bus = self._ear()
         self.host = settings.http_host
         self.port = settings.http_port or free_port(settings.http_host)
 
@@ -72,6 +79,7 @@ class Api:
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
+        listening = [] if self._bus is None else [asyncio.create_task(self._bus.run(), name="cache bus")]
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             server.stop()  # type: ignore[no-untyped-call]
@@ -79,7 +87,18 @@ class Api:
             await serving
         finally:
             stopping.cancel()
+            await end(listening)
             await self._close()
+
+    def _ear(self) -> CacheBus | None:
+        """What fills and empties this process's memory; without it nothing is held there."""
+        url = self._settings.amqp_url
+        if url is None or not self._settings.l1_entries:
+            log.info(
+                "no values are held in memory", why="STREAMS_L1_ENTRIES=0" if url else "AMQP_URL is not set"
+            )
+            return None
+        return CacheBus(url.get_secret_value(), "api", self._cache, self._telemetry.metrics)
 
     async def _connect(self, stop: asyncio.Event) -> bool:
         """Wait for PostgreSQL, however long it takes to come up; False if we were to stop meanwhile."""

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     """PostgreSQL 15 or newer, postgresql://; several hosts are allowed."""
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
-    """Redis 7 or Valkey, redis:// or rediss://."""
+    """Redis 7 or Valkey, redis:// or rediss://; a cluster as redis://node:port,node:port?cluster=1."""
     tls_ca_file: Path | None = None
     """PEM file of the authorities that sign the servers' certificates; unset: whom the system trusts."""
     tls_cert_file: Path | None = None
@@ -127,6 +127,15 @@ class Settings(BaseSettings):
     """How long a stop may take before what is unfinished is given back to the broker."""
     outbox_grace_seconds: float = Field(1.5, gt=0)
     """Age at which the sweeper takes an outbox row to be left behind."""
+
+    l1_entries: int = Field(10_000, ge=0)
+    """Cached values that a process of the read API holds in memory; 0 or without AMQP_URL: none."""
+    l1_bytes: int = Field(50_000_000, ge=100_000)
+    """Bytes that these may take, about."""
+    l1_seconds: float = Field(60, gt=0)
+    """How long one is held at most."""
+    cache_stale_seconds: int = Field(600, ge=0)
+    """How long a cached value whose time is up may stand in, marked as stale, while PostgreSQL is down."""
 
     http_host: str = "127.0.0.1"
     """Address that /livez, /readyz, /metrics and the read API listen on."""

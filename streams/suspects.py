@@ -27,8 +27,7 @@ from streams.delivery import Delivery, Item
 from streams.solo import Solo
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from streams.cache import RedisClient
     from streams.database import Database
 
 log = structlog.get_logger(__name__)
@@ -111,7 +110,7 @@ class PostgresTrials:
 class RedisTrials:
     """The record of an updater."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._process = str(uuid4())
 

@@ -1,4 +1,4 @@
-"""Cached reads that no applied invalidation has made stale: Redis in front of PostgreSQL.
+"""Cached reads that no applied invalidation has made stale: memory and Redis in front of PostgreSQL.
 
     cache = Cache(connect_redis(url, "api"))
     found = await cache.get(task_key(id), load, ttl=Ttl.QUERY_RESULT, tags=[agent_tag(agent)])
@@ -7,7 +7,10 @@
 The protocol, and why it is right, is in docs/caching.md.
 """
 
-from streams.cache.cache import Cache, Cached, Source
-from streams.cache.client import connect_redis
+from streams.cache.cache import Cache
+from streams.cache.client import RedisClient, connect_redis
+from streams.cache.found import Cached, Source
+from streams.cache.loading import Keeping
+from streams.cache.local import LocalLimits
 
-__all__ = ["Cache", "Cached", "Source", "connect_redis"]
+__all__ = ["Cache", "Cached", "Keeping", "LocalLimits", "RedisClient", "Source", "connect_redis"]

@@ -4,69 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
 from itertools import chain, islice
 from typing import Final
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from schemas.cache import is_strict
 from streams.cache.circuit import Circuit
+from streams.cache.client import RedisClient
 from streams.cache.coalesce import Coalescer
 from streams.cache.entry import Entry, Lease, decode
-from streams.cache.leases import Leases, Stamps, tag_key
+from streams.cache.found import Cached, Load, Source, Ttl, Want
+from streams.cache.leases import Leases, tag_key
+from streams.cache.link import Link
+from streams.cache.loading import DATABASE_DOWN, REDIS_DOWN, Flight, Keeping, Loading
+from streams.cache.local import Fill, Local, LocalLimits
+from streams.cache.refresh import Refresher
 from streams.refusal import reason
 from streams.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
-Load = Callable[[], Awaitable[bytes | None]]
-Ttl = int | Callable[[bytes], int]
-
-_DOWN: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 _CHUNK: Final = 1000
 _ATTEMPTS: Final = 3
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
-
-
-class Source(StrEnum):
-    """Where a value came from."""
-
-    REDIS = "redis"
-    DATABASE = "database"
-    """Loaded, and stored unless an invalidation overtook it."""
-    BYPASS = "bypass"
-    """Loaded without storing: Redis is unreachable, or another process has been loading for too long."""
+_MOST_EPOCHS: Final = 1000
+_RESULTS: Final = {Source.REDIS: "hit", Source.DATABASE: "miss", Source.BYPASS: "bypass"}
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
-    value: bytes | None
-    source: Source
+class _Busy:
+    """Another process is loading."""
+
+    standby: bytes | None = None
+    """A value whose time is up, and that no invalidation has touched."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A load under way in this process, under a lease, with the stamps read before it began."""
-
-    task: asyncio.Task[bytes | None]
-    stamps: Stamps
+class _Down:
+    """Redis cannot be asked."""
 
 
-class _Obstacle(Enum):
-    BUSY = auto()  # another process holds the lease
-    DOWN = auto()
+_Finding = Cached | Flight | _Busy | _Down
 
 
 class Cache:
-    """Redis in front of a database. An in-process level has its place in front of `_look`.
+    """This process's memory, if it has any, in front of Redis, in front of a database.
 
     Values are bytes (compact JSON). None, for what does not exist, is never stored: ids that somebody
     makes up must not fill Redis.
@@ -74,34 +61,51 @@ class Cache:
     Args:
         lease_seconds: how long a load may take and still be stored.
         wait_seconds: how long to wait for another process's load before loading without storing.
-        max_bytes: larger values are not stored.
+        local: what may be held in memory; None: nothing. It holds nothing before `confirm` either.
+        refresh: load hot keys that were invalidated at once.
     """
 
     def __init__(
         self,
-        redis: Redis,
+        redis: RedisClient,
         *,
         metrics: Metrics | None = None,
         lease_seconds: float = 10.0,
         wait_seconds: float = 0.25,
-        max_bytes: int = 1_000_000,
+        keeping: Keeping | None = None,
+        local: LocalLimits | None = None,
+        refresh: bool = True,
         circuit: Circuit | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
-        self._leases = Leases(redis, lease_ms=int(lease_seconds * 1000))
+        self._link = Link(redis)
+        self._leases = Leases(self._link, lease_ms=int(lease_seconds * 1000))
         self._wait_seconds = wait_seconds
-        self._max_bytes = max_bytes
+        self._keeping = keeping or Keeping()
         self._circuit = circuit or Circuit()
+        self._complaints = Circuit()
         self._metrics = metrics or Metrics()
-        self._flights: dict[bytes, _Flight] = {}
-        self._looks: Coalescer[Entry | _Flight | _Obstacle] = Coalescer()
+        self._clock = clock
+        self._local = None if local is None else Local(self._metrics, local, clock)
+        self._loading = Loading(self._leases, self._local, self._keeping, self._metrics)
+        self._refresher = (
+            Refresher(self._local, self._fetch, self._metrics) if self._local and refresh else None
+        )
+        self._epochs: frozenset[bytes] = frozenset()
+        self._looks: Coalescer[_Finding] = Coalescer()
         self._loads: Coalescer[bytes | None] = Coalescer()
+        self._local_hit = self._metrics.cache_requests.labels("l1", "hit")
+        self._local_miss = self._metrics.cache_requests.labels("l1", "miss")
 
     async def get(self, key: str, load: Load, *, ttl: Ttl, tags: Sequence[str] = ()) -> Cached:
-        """The value under `key`, from Redis or from `load`.
+        """The value under `key`, from memory, from Redis or from `load`.
 
-        Never older than an invalidation of the key, or of one of the tags, that had been applied when
-        this was called. Callers at the same time share one load; so do processes, mostly.
+        Never older than an invalidation of the key, or of one of the tags, that had been applied to Redis
+        when this was called; from memory: that this process had heard of. Callers at the same time share
+        one load; so do processes, mostly.
+
+        While the database is unreachable, `Cached.stale` is set on what comes from the cache all the same.
 
         Args:
             load: reads the value from the primary database, never from a replica or another cache.
@@ -111,18 +115,16 @@ class Cache:
         Raises:
             Exception: what `load` raises; nothing because of Redis.
         """
-        give_up = time.monotonic() + self._wait_seconds
-        pause = _FIRST_PAUSE
-        while True:
-            found = await self._find(key, load, ttl, tags)
-            if isinstance(found, Entry):
-                return self._answer(found.value, Source.REDIS)
-            if isinstance(found, _Flight):
-                return self._answer(await asyncio.shield(found.task), Source.DATABASE)
-            if found is _Obstacle.DOWN or time.monotonic() + pause > give_up:
-                return self._answer(await self._loads.run(key, load), Source.BYPASS)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        if self._local is not None and not self._loading.database.is_open:
+            slot = self._local.get(key)
+            if slot is not None:
+                self._local_hit.inc()
+                return Cached(slot.value, Source.MEMORY)
+            self._local_miss.inc()
+        found = await self._fetch(Want(key, load, ttl, tags, is_strict(key)))
+        result = "stale" if found.stale else _RESULTS[found.source]
+        self._metrics.cache_requests.labels("redis", result).inc()
+        return found
 
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
         """Make every value under these keys, and every value filled under these tags, unreadable,
@@ -135,112 +137,140 @@ class Cache:
         while chunk := list(islice(names, _CHUNK)):
             await self._leases.forget(chunk)
 
+    def hear(self, keys: Iterable[str], tags: Iterable[str]) -> None:
+        """Drop from memory what has been invalidated in Redis; load it again what is read much."""
+        if self._local is not None:
+            dropped = self._local.invalidate(keys, tags)
+            if self._refresher is not None:
+                self._refresher.offer(dropped)
+
+    async def confirm(self, until: float) -> None:
+        """Hold values in memory until then, on the monotonic clock: invalidations are being heard.
+
+        Raises:
+            redis.RedisError, OSError: Redis does not answer, so that none can be applied. Nothing changed.
+        """
+        self._note(await self._link.epochs())
+        if self._local is not None:
+            self._local.open(until)
+
+    def deafen(self) -> None:
+        """Hold nothing in memory any more: invalidations may have been missed."""
+        if self._local is not None:
+            self._local.close()
+
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
             return bool(await self._redis.ping())
-        except (RedisError, *_DOWN):
+        except (RedisError, *REDIS_DOWN):
             return False
 
     async def close(self) -> None:
         """Break off loads that nobody waits for any more, and close the connections."""
-        flights = [flight.task for flight in self._flights.values()]
-        for task in flights:
-            task.cancel()
-        if flights:
-            await asyncio.wait(flights)
+        self.deafen()
+        if self._refresher is not None:
+            await self._refresher.close()
+        await self._loading.close()
         await self._looks.close()
         await self._loads.close()
         await self._redis.aclose()
 
-    async def _find(self, key: str, load: Load, ttl: Ttl, tags: Sequence[str]) -> Entry | _Flight | _Obstacle:
-        if not self._circuit.allows():
-            return _Obstacle.DOWN
-        return await self._looks.run(key, lambda: self._try_look(key, load, ttl, tags))
+    async def _fetch(self, want: Want) -> Cached:
+        """The value from Redis or from the database."""
+        give_up = time.monotonic() + self._wait_seconds
+        pause = _FIRST_PAUSE
+        while True:
+            found = await self._find(want)
+            if isinstance(found, Cached):
+                return found
+            if isinstance(found, Flight):
+                return await asyncio.shield(found.task)
+            if isinstance(found, _Down) or time.monotonic() + pause > give_up:
+                return await self._bypass(want, found.standby if isinstance(found, _Busy) else None)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _try_look(
-        self, key: str, load: Load, ttl: Ttl, tags: Sequence[str]
-    ) -> Entry | _Flight | _Obstacle:
+    async def _bypass(self, want: Want, standby: bytes | None) -> Cached:
         try:
-            found = await self._look(key, load, ttl, tags)
-        except _DOWN as error:
+            value = await self._loads.run(want.key, lambda: self._loading.load(want))
+        except DATABASE_DOWN:
+            if standby is None:
+                raise
+            return Cached(standby, Source.REDIS, stale=True)
+        return Cached(value, Source.BYPASS)
+
+    async def _find(self, want: Want) -> _Finding:
+        if not self._circuit.allows():
+            return _Down()
+        return await self._looks.run(want.key, lambda: self._try_look(want))
+
+    async def _try_look(self, want: Want) -> _Finding:
+        fill = self._local.begin(want) if self._local is not None else None
+        found: _Finding = _Down()
+        try:
+            found = await self._look(want, fill)
+        except REDIS_DOWN as error:
             if not self._circuit.is_open:
                 log.warning("Redis is unreachable, reading from the database", error=reason(error))
             self._circuit.failed()
-            return _Obstacle.DOWN
         except RedisError as error:  # it answers, but not this: out of memory, a key of another type
-            log.warning("Redis refused, reading from the database", error=reason(error))
-            return _Obstacle.DOWN
-        self._circuit.succeeded()
+            if self._complaints.allows():
+                self._complaints.failed()
+                log.warning("Redis refused, reading from the database", error=reason(error))
+        else:
+            self._circuit.succeeded()
+        finally:
+            taken_along = isinstance(found, Flight) and found.fill is fill
+            if self._local is not None and fill is not None and not taken_along:
+                self._local.end(fill)
         return found
 
-    async def _look(self, key: str, load: Load, ttl: Ttl, tags: Sequence[str]) -> Entry | _Flight | _Obstacle:
+    async def _look(self, want: Want, fill: Fill | None) -> _Finding:
         for _ in range(_ATTEMPTS):
-            raw, stamps = await self._leases.look(key, tags)
+            raw, stamps, epoch = await self._leases.look(want.key, want.tags)
+            self._note(self._epochs | {epoch})
             held = decode(raw)
-            if isinstance(held, Entry) and held.stamps == stamps:
-                return held
-            if isinstance(held, Lease):
-                flight = self._flights.get(held.token)
-                if flight is None:
-                    return _Obstacle.BUSY
-                # The lease stands, so no invalidation of the key came since it was taken; nor one of a
-                # tag if the stamps are those of before the load. Otherwise the load is too old for us.
-                if flight.stamps == stamps:
-                    return flight
+            if isinstance(held, Entry) and held.epoch == epoch and held.stamps == stamps:
+                return await self._use(want, held, fill)
+            if isinstance(held, Lease) and held.epoch == epoch:
+                flight = self._loading.joinable(held.token, epoch, stamps)
+                if flight is not None or not self._loading.is_ours(held.token):
+                    return flight or _Busy()
             dead = b"" if held is None else held.token
-            token, fresh, other = await self._leases.acquire(key, tags, stamps, dead, self._stamp_ms(ttl))
-            if other is None:
-                return self._take_off(key, token, tags, fresh, load, ttl)
-        return _Obstacle.BUSY
+            lease, complete, ours = await self._leases.acquire(
+                want.key, want.tags, stamps, epoch, dead, self._stamp_ms(want)
+            )
+            if ours:
+                return self._loading.start(want, lease, complete, fill)
+        return _Busy()
 
-    def _take_off(
-        self, key: str, token: bytes, tags: Sequence[str], stamps: Stamps, load: Load, ttl: Ttl
-    ) -> _Flight:
-        """Load in a task of our own: it must not end with the request that happened to come first."""
-        task = asyncio.create_task(self._load_and_fill(key, token, tags, stamps, load, ttl))
-        flight = self._flights[token] = _Flight(task, stamps)
-        task.add_done_callback(lambda done: self._land(token, done))
-        return flight
+    async def _use(self, want: Want, held: Entry, fill: Fill | None) -> _Finding:
+        """An entry that no invalidation has touched: its value, or that of a load if its time is up."""
+        database, now = self._loading.database, self._keeping.now()
+        if now < held.expires:
+            if now >= held.refresh or (database.is_open and database.allows()):
+                self._loading.start_early(want, held)
+            if self._local is not None and fill is not None and not database.is_open:
+                self._local.put(fill, held.value, (held.refresh - now) / 1000)
+            return Cached(held.value, Source.REDIS, stale=database.is_open)
+        flight = self._loading.joinable(held.token, held.epoch, held.stamps)
+        if flight is not None:
+            return flight
+        if database.is_open and not database.allows():
+            return Cached(held.value, Source.REDIS, stale=True)
+        if await self._leases.claim(want.key, held, self._leases.claim_until(now)):
+            return self._loading.start(want, held, held.stamps, fill)
+        return _Busy(held.value)
 
-    def _land(self, token: bytes, task: asyncio.Task[bytes | None]) -> None:
-        del self._flights[token]
-        if not task.cancelled():
-            task.exception()  # every caller may have left: then nobody else retrieves it
+    def _note(self, epochs: frozenset[bytes]) -> None:
+        """Another server, or another life of the same: let nothing stand that came from before."""
+        if not epochs <= self._epochs:
+            if self._epochs and self._local is not None:
+                log.info("another Redis answers than before, memory is emptied")
+                self._local.flush()
+            self._epochs = epochs if len(self._epochs) > _MOST_EPOCHS else self._epochs | epochs
 
-    async def _load_and_fill(
-        self, key: str, token: bytes, tags: Sequence[str], stamps: Stamps, load: Load, ttl: Ttl
-    ) -> bytes | None:
-        started = time.perf_counter()
-        try:
-            value = await load()
-        except BaseException:
-            await self._quietly(self._leases.release(key, token))
-            raise
-        self._metrics.cache_load_seconds.observe(time.perf_counter() - started)
-        if value is None or len(value) > self._max_bytes:
-            await self._quietly(self._leases.release(key, token))
-            return value
-        seconds = ttl if isinstance(ttl, int) else ttl(value)
-        filled = await self._quietly(self._leases.fill(key, token, tags, stamps, value, seconds * 1000))
-        if filled is False:
-            self._metrics.cache_stale_drops.labels("redis").inc()
-        return value
-
-    async def _quietly(self, command: Awaitable[bool | None]) -> bool | None:
-        """A command whose failure costs no more than a later miss."""
-        try:
-            return await command
-        except (RedisError, *_DOWN) as error:
-            log.debug("Redis command failed", error=type(error).__name__)
-            return None
-
-    def _answer(self, value: bytes | None, source: Source) -> Cached:
-        result = {Source.REDIS: "hit", Source.DATABASE: "miss", Source.BYPASS: "bypass"}[source]
-        self._metrics.cache_requests.labels("redis", result).inc()
-        return Cached(value, source)
-
-    @staticmethod
-    def _stamp_ms(ttl: Ttl) -> int:
+    def _stamp_ms(self, want: Want) -> int:
         """How long a new stamp lives until a fill says better; a lost one costs a miss, never an error."""
-        return (ttl if isinstance(ttl, int) else 3600) * 1000
+        return (want.ttl if isinstance(want.ttl, int) else 3600) * 1000 + self._keeping.grace_ms(want)

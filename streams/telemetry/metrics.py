@@ -179,7 +179,7 @@ class Metrics:
         )
 
     def _define_cache_metrics(self) -> None:
-        self.cache_requests = self._counter("cache_requests", "Cache look-ups.", "level", "result")
+        self.cache_requests = self._counter("cache_requests", "Look-ups at each level.", "level", "result")
         self.cache_load_seconds = self._histogram(
             "cache_load_seconds", "Seconds to load a missing value from PostgreSQL.", LATENCY_BUCKETS
         )
@@ -187,6 +187,12 @@ class Metrics:
             "cache_stale_drops", "Values thrown away because an invalidation overtook their fill.", "level"
         )
         self.cache_evictions = self._counter("cache_evictions", "Values evicted for want of room.", "level")
+        self.cache_refreshes = self._counter(
+            "cache_refreshes", "Hot keys loaded again after an invalidation, by what came of it.", "result"
+        )
+        self.cache_entries = self._gauge("cache_entries", "Values held in memory.", "level")
+        self.cache_bytes = self._gauge("cache_bytes", "Bytes that these take, about.", "level")
+        self.cache_bus_up = self._gauge("cache_bus_up", "1 while invalidations are heard and memory is used.")
 
     def _define_process_metrics(self) -> None:
         self.http_request_duration = self._histogram(

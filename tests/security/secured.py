@@ -24,7 +24,7 @@ from streams.topology import Topology
 INFRA: Final = Path(__file__).resolve().parents[2] / "infra"
 HANDLERS: Final = (*DEFAULT_HANDLERS, "tests.security.leaky")
 _REDIS_USERS = ("streams-updater", "streams-api", "streams-operator")
-_AMQP_USERS = ("topology", "worker", "updater", "producer", "operator", "monitor")
+_AMQP_USERS = ("topology", "worker", "updater", "api", "producer", "operator", "monitor")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,11 @@ class Secured:
         urls = {
             "worker": {"AMQP_URL": self.amqp("worker"), "DATABASE_URL": self.database("streams_worker")},
             "updater": {"AMQP_URL": self.amqp("updater"), "REDIS_URL": self.redis("updater")},
-            "api": {"DATABASE_URL": self.database("streams_api"), "REDIS_URL": self.redis("api")},
+            "api": {
+                "AMQP_URL": self.amqp("api"),
+                "DATABASE_URL": self.database("streams_api"),
+                "REDIS_URL": self.redis("api"),
+            },
         }
         return urls[process]
 

@@ -14,12 +14,11 @@ import asyncpg
 import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
-from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.errors import Unavailable
-from streams.cache import connect_redis
+from streams.cache import RedisClient, connect_redis
 from streams.database import connect
 from streams.declare import declare, declare_or_find
 from streams.health import free_port
@@ -78,6 +77,22 @@ async def purge(channel: AbstractChannel) -> None:
     await (await channel.get_queue("tasks.record_tasks", ensure=False)).purge()
 
 
+async def hear(channel: AbstractChannel, queue: str = "cache-bus.api.0f", key: str = "cache.applied") -> None:
+    async def ignore(_: object) -> None: ...
+
+    declared = await channel.declare_queue(queue, exclusive=True, auto_delete=True)
+    await declared.bind("cache-bus", key)
+    await declared.consume(ignore)
+
+
+async def hear_all(channel: AbstractChannel) -> None:
+    await hear(channel, key="#")
+
+
+async def hear_as_another(channel: AbstractChannel) -> None:
+    await hear(channel, "cache-bus.worker.0f")
+
+
 NOBODY_BUT_TOPOLOGY = (make_queue, make_exchange, listen_in, delete)
 FORBIDDEN: dict[str, tuple[Act, ...]] = {
     "producer": (
@@ -112,6 +127,18 @@ FORBIDDEN: dict[str, tuple[Act, ...]] = {
         take("tasks.record_tasks"),
         take("quarantine"),
     ),
+    "api": (
+        *NOBODY_BUT_TOPOLOGY,
+        purge,
+        hear_all,
+        hear_as_another,
+        send("cache-bus", "cache.applied"),
+        send("invalidations", "cache.invalidated"),
+        send("tasks", "task.created"),
+        take("tasks.record_tasks"),
+        take("quarantine"),
+        consume("invalidations.apply_invalidations"),
+    ),
     "operator": (
         *NOBODY_BUT_TOPOLOGY,
         purge,
@@ -126,6 +153,7 @@ FORBIDDEN: dict[str, tuple[Act, ...]] = {
 ALLOWED: dict[str, tuple[Act, ...]] = {
     "operator": (take("quarantine"), send("dead-letters", "x")),
     "updater": (send("cache-bus", "cache.applied"),),
+    "api": (hear,),
 }
 
 
@@ -157,7 +185,7 @@ async def test_a_process_without_the_right_to_declare_says_what_is_missing(secur
 
 
 @asynccontextmanager
-async def redis_as(secured: Secured, user: str) -> AsyncIterator[Redis]:
+async def redis_as(secured: Secured, user: str) -> AsyncIterator[RedisClient]:
     url = secured.settings(redis_url=secured.redis(user)).redis_url
     assert url is not None
     client = connect_redis(url.get_secret_value(), "test")
@@ -180,7 +208,8 @@ REDIS_FORBIDDEN: dict[str, tuple[tuple[str, ...], ...]] = {
         ("UNLINK", "other:1"), ("UNLINK", "t:1", "other:1"), ("RENAME", "t:1", "t:2"), ("SCAN", "0"),
     ),
     "api": (
-        ("UNLINK", "t:1"), ("GET", "other:1"), ("SET", "other:1", "x"), ("SCAN", "0"),
+        ("UNLINK", "t:1"), ("GET", "other:1"), ("GETEX", "other:1"), ("MGET", "t:1"),
+        ("SET", "other:1", "x"), ("SCAN", "0"),
         ("RENAME", "t:1", "t:2"), ("EVAL", "return redis.call('GET', 'other:1')", "0"),
         ("EVAL", "return redis.call('FLUSHALL')", "0"),
     ),
