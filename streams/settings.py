@@ -1,8 +1,8 @@
 """Settings: the only reader of the environment.
 
 `AMQP_URL`, `DATABASE_URL`, `REDIS_URL` and the standard `OTEL_*` variables carry no prefix; everything
-else is `STREAMS_<NAME>`. Each of the three URLs may also stand in a file, named by `<NAME>_FILE`, since it holds
-a password. Secrets never show in a repr.
+else is `STREAMS_<NAME>`. Each of the three URLs may also stand in a file, named by `<NAME>_FILE`, since it
+holds a password. Secrets never show in a repr.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     """Redis 7 or Valkey, redis:// or rediss://."""
     amqp_url_file: Path | None = Field(None, validation_alias="AMQP_URL_FILE")
-    """A file that holds AMQP_URL, for platforms that hand secrets over as files; used where AMQP_URL is not set."""
+    """A file that holds AMQP_URL, where that is not set: for platforms that hand secrets over as files."""
     database_url_file: Path | None = Field(None, validation_alias="DATABASE_URL_FILE")
     """The same for DATABASE_URL."""
     redis_url_file: Path | None = Field(None, validation_alias="REDIS_URL_FILE")

@@ -60,9 +60,7 @@ def make(passwords: dict[str, str], hosts: dict[str, str]) -> dict[str, str]:
             f"amqp://streams-{name}:{passwords[f'rabbitmq-{name}']}@{hosts['rabbitmq']}/%2F"
         )
     for name in REDIS:
-        files[f"redis-{name}-url"] = (
-            f"redis://streams-{name}:{passwords[f'redis-{name}']}@{hosts['redis']}/0"
-        )
+        files[f"redis-{name}-url"] = f"redis://streams-{name}:{passwords[f'redis-{name}']}@{hosts['redis']}/0"
     verifiers = {role: passwords[f"postgres-{name}"] for role, name in POSTGRES.items()}
     verifiers["streams_monitor"] = passwords["postgres-monitor"]
     files["postgres-passwords.sql"] = "".join(

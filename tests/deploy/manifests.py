@@ -1,8 +1,10 @@
-"""Kubernetes manifests against the API's own schemas: `python -m tests.deploy.manifests [--crds FOLDER] FILE...`
+"""Kubernetes manifests against the API's own schemas.
 
-Built-in kinds are checked with the strict schemas of `kubernetes-validate`, which needs no network: an unknown field is
-an error. Kinds of operators are checked where the folder holds their CustomResourceDefinition, and counted
-otherwise. `-` reads standard input: `kubectl kustomize infra/kubernetes/overlays/production | python -m ... -`.
+    kubectl kustomize FOLDER | python -m tests.deploy.manifests [--crds FOLDER] -
+
+Built-in kinds are checked with the strict schemas of `kubernetes-validate`, which needs no network: an
+unknown field is an error. Kinds of operators are checked where the folder holds their
+CustomResourceDefinition, and named otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def documents(text: str) -> Iterator[dict[str, Any]]:
 
 def is_built_in(manifest: dict[str, Any]) -> bool:
     group = manifest["apiVersion"].rpartition("/")[0]
-    return "." not in group or group.endswith(".k8s.io") and not group.startswith("kustomize.")
+    return "." not in group or (group.endswith(".k8s.io") and not group.startswith("kustomize."))
 
 
 def problems(manifest: dict[str, Any], schemas: Schemas | None = None, version: str = VERSION) -> list[str]:
@@ -89,7 +91,9 @@ def main() -> int:
     parser.add_argument("--version", default=VERSION)
     parser.add_argument("files", nargs="+", type=argparse.FileType())
     options = parser.parse_args()
-    schemas = custom_schemas(p.read_text() for p in sorted(options.crds.glob("*.yaml"))) if options.crds else {}
+    schemas = (
+        custom_schemas(p.read_text() for p in sorted(options.crds.glob("*.yaml"))) if options.crds else {}
+    )
     wrong, checked, unknown = [], 0, []
     for file in options.files:
         for manifest in documents(file.read()):
