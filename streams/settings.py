@@ -1,7 +1,8 @@
 """Settings: the only reader of the environment.
 
 `AMQP_URL`, `DATABASE_URL`, `REDIS_URL` and the standard `OTEL_*` variables carry no prefix; everything
-else is `STREAMS_<NAME>`. Secrets never show in a repr.
+else is `STREAMS_<NAME>`. Each of the three URLs may also stand in a file, named by `<NAME>_FILE`, since it
+holds a password. Secrets never show in a repr.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _POOLS = {
     Profile.PRODUCTION: PoolProfile(50, 10, 120, 3, 3, 15),
 }
 
+_UNPREFIXED = {"AMQP_URL", "DATABASE_URL", "REDIS_URL"}
 DEFAULT_HANDLERS = ("handlers.tasks", "handlers.votes", "handlers.agents", "handlers.invalidations")
 
 
@@ -73,6 +75,12 @@ class Settings(BaseSettings):
     """PostgreSQL 15 or newer, postgresql://; several hosts are allowed."""
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     """Redis 7 or Valkey, redis:// or rediss://; a cluster as redis://node:port,node:port?cluster=1."""
+    amqp_url_file: Path | None = Field(None, validation_alias="AMQP_URL_FILE")
+    """A file that holds AMQP_URL, where that is not set: for platforms that hand secrets over as files."""
+    database_url_file: Path | None = Field(None, validation_alias="DATABASE_URL_FILE")
+    """The same for DATABASE_URL."""
+    redis_url_file: Path | None = Field(None, validation_alias="REDIS_URL_FILE")
+    """The same for REDIS_URL."""
     tls_ca_file: Path | None = None
     """PEM file of the authorities that sign the servers' certificates; unset: whom the system trusts."""
     tls_cert_file: Path | None = None
@@ -183,10 +191,24 @@ class Settings(BaseSettings):
         demanded = (self.profile is Profile.PRODUCTION or bool(files.ca)) and not self.allow_plaintext
         urls = {"amqp_url": tls.AMQP, "database_url": tls.POSTGRES, "redis_url": tls.REDIS}
         return {
-            name: SecretStr(tls.secured(url.get_secret_value(), dialect, files, demanded=demanded))
+            name: SecretStr(tls.secured(url, dialect, files, demanded=demanded))
             for name, dialect in urls.items()
-            if (url := getattr(self, name)) is not None
+            if (url := self._url(name)) is not None
         }
+
+    def _url(self, name: str) -> str | None:
+        """A URL from its variable or, where that is not set, from its file."""
+        given: SecretStr | None = getattr(self, name)
+        path: Path | None = getattr(self, f"{name}_file")
+        if given is not None or path is None:
+            return None if given is None else given.get_secret_value()
+        try:
+            url = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{_variable(f'{name}_file')}: the file cannot be read") from error
+        if not url:
+            raise ConfigurationError(f"{_variable(f'{name}_file')}: the file is empty")
+        return url
 
     @classmethod
     def table(cls) -> list[tuple[str, str, str]]:
@@ -252,7 +274,7 @@ class Settings(BaseSettings):
 
 def _variable(field: str) -> str:
     name = field.upper()
-    return name if name in {"AMQP_URL", "DATABASE_URL", "REDIS_URL"} else f"STREAMS_{name}"
+    return name if name.removesuffix("_FILE") in _UNPREFIXED else f"STREAMS_{name}"
 
 
 def require(url: SecretStr | None, variable: str) -> str:

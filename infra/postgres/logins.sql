@@ -13,7 +13,9 @@ BEGIN
             -- `streams migrate` and `streams partitions apply`
             ('streams_deployer', 'LOGIN IN ROLE streams_migrator'),
             ('streams_worker', 'LOGIN IN ROLE streams_writer'),
-            ('streams_api', 'LOGIN IN ROLE streams_reader')
+            ('streams_api', 'LOGIN IN ROLE streams_reader'),
+            -- exporters of metrics: statistics of the server, no rows of ours
+            ('streams_monitor', 'LOGIN IN ROLE pg_monitor')
         ) AS roles (name, options)
     LOOP
         IF to_regrole(wanted.name) IS NULL THEN
@@ -22,7 +24,7 @@ BEGIN
     END LOOP;
     -- Nobody else looks around in this database, or leaves temporary tables in it.
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO streams_migrator, streams_writer, streams_reader',
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO streams_migrator, streams_writer, streams_reader, streams_monitor',
                    current_database());
 END $$;
 

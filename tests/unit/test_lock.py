@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[2]
 REQUIREMENT = re.compile(r"([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9,-]+\])?==[0-9][\w.!+]*( ; [^\\]+)?")
 
 
-def requirements() -> dict[str, list[str]]:
+def requirements(lock: str = "requirements.lock") -> dict[str, list[str]]:
     """The hashes of each requirement by its name."""
-    text = re.sub(r"\\\n", "", (ROOT / "requirements.lock").read_text())
+    text = re.sub(r"\\\n", "", (ROOT / lock).read_text())
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line or line.lstrip().startswith("#"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from schemas.contract import BatchPolicy
@@ -43,3 +45,28 @@ def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_handlers_are_a_list_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMS_HANDLERS", "handlers.tasks, our.billing ,")
     assert Settings.load().handlers == ("handlers.tasks", "our.billing")
+
+
+def test_a_url_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "database-url"
+    secret.write_text("postgresql://user:s3cret@127.0.0.1/streams\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(secret))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    settings = Settings.load()
+    assert settings.server_urls["DATABASE_URL"] == "postgresql://user:s3cret@127.0.0.1/streams"
+    assert "s3cret" not in repr(settings)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/nearer")
+    assert Settings.load().server_urls["DATABASE_URL"] == "postgresql://127.0.0.1/nearer"
+
+
+@pytest.mark.parametrize("content", [None, b"\n", b"\xff"])
+def test_a_url_file_of_no_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "url"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("AMQP_URL_FILE", str(path))
+    monkeypatch.delenv("AMQP_URL", raising=False)
+    with pytest.raises(ConfigurationError, match=r"^AMQP_URL_FILE: the file"):
+        Settings.load()
