@@ -150,6 +150,17 @@ class Settings(BaseSettings):
     http_port: int = Field(0, ge=0, le=65_535)
     """Port of /livez, /readyz and /metrics (and of the read API); 0 picks a free one and prints it. Under
     `streams run` the read API's: the worker has the next one, the updater the one after that."""
+    worker_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """For `doctor` and `top`: where workers serve /metrics, separated by commas; unset, with the two that
+    follow: the processes of this machine."""
+    updater_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same of updaters."""
+    api_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same of the read API."""
+    api_token: SecretStr | None = None
+    """For `doctor`: a bearer token, to examine the answers of a read API that asks for one."""
+    management_url: SecretStr | None = None
+    """For `doctor` and `top`: RabbitMQ's management API, as in https://monitor:password@broker:15671."""
     api_open: bool = False
     """Serve the read API without bearer tokens. For development only."""
     trace_context: TraceOrigin = TraceOrigin.PARENT
@@ -160,7 +171,7 @@ class Settings(BaseSettings):
     log_json: bool = False
     """One JSON object a line instead of readable text."""
 
-    @field_validator("handlers", "migrations", mode="before")
+    @field_validator("handlers", "migrations", "worker_urls", "updater_urls", "api_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

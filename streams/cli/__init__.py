@@ -13,6 +13,7 @@ from streams.cli import (
     bench,
     demo,
     dlq,
+    doctor,
     migrate,
     partitions,
     publish,
@@ -64,6 +65,7 @@ app.command("asyncapi")(asyncapi.asyncapi)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("scores")(scores.scores)
+app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(partitions.app, name="partitions")

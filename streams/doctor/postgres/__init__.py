@@ -1,0 +1,1 @@
+"""Checks of PostgreSQL, over one connection that cannot write."""

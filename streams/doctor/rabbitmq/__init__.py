@@ -1,0 +1,1 @@
+"""Checks of RabbitMQ, by GET requests to its management API."""

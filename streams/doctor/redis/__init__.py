@@ -1,0 +1,1 @@
+"""Checks of Redis, by commands that read."""

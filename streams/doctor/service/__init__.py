@@ -1,0 +1,1 @@
+"""Checks of our own processes, over HTTP alone."""
