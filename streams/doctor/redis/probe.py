@@ -81,7 +81,7 @@ class Redis:
         """
         assert command in READS, f"{command} may change something"
         try:
-            return await self._client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+            return await self._client.execute_command(command, *arguments)
         except NoPermissionError as error:
             raise Forbidden(command) from error
         except ResponseError as error:
