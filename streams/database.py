@@ -67,6 +67,7 @@ class Database:
             ssl=tls_for(self._dsn),
             connection_class=self._statements.timed_connections(),
             init=self._watch,
+            reset=_leave,
             server_settings={
                 "application_name": f"streams-{self._role}",
                 "statement_timeout": str(int(limits.statement_timeout * 1000)),
@@ -110,6 +111,12 @@ class Database:
     async def ping(self) -> None:
         """One round trip; raises what `connect` raises."""
         await self.pool.fetchval("SELECT 1", timeout=self._limits.connect_timeout)
+
+
+async def _leave(connection: Any) -> None:
+    """Nothing is to be reset when a connection goes back to the pool: nothing here sets, listens or holds
+    advisory locks beyond its transaction, and asyncpg has rolled back one that is open. Its own reset would
+    cost every batch a round trip."""
 
 
 def _waiting(pool: Pool | None) -> int:
