@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from streams.stack import guard
 from streams.stack.guard import MARKER, Process, look
 from streams.stack.places import default_parent, locate, make_folder, servers_account
@@ -113,8 +115,10 @@ class Nodes:
         self._signal(name, signal.SIGCONT)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
-        for process in guard.session_members([self._leaders[name]]):
-            guard.send(process, number)
+        # By descent: each of PostgreSQL's children has a session of its own.
+        leader = psutil.Process(self._leaders[name].pid)
+        for process in (leader, *leader.children(recursive=True)):
+            process.send_signal(number)
 
     def close(self) -> None:
         """End all nodes at once and remove their data."""

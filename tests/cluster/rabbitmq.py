@@ -43,8 +43,7 @@ class Node(RabbitMQ):
         self._site.write(
             self.name,
             "rabbitmq.conf",
-            f"{own}\ncluster_formation.peer_discovery_backend = classic_config\n{peers}"
-            "queue_leader_locator = balanced\n",
+            f"{own}\ncluster_formation.peer_discovery_backend = classic_config\n{peers}",
         )
         self._site.write(self.name, ".erlang.cookie", "STREAMSCLUSTER").chmod(0o400)
 
