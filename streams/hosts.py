@@ -46,11 +46,12 @@ class Hosts:
             NoPrimaryError: those that answer are not what we need.
             OSError, asyncpg.PostgresError: what the last host answered.
         """
+        last: Exception = NoPrimaryError("DATABASE_URL names no host")
         for url in list(self._each):
             try:
                 connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **options)
             except _NEXT as error:
-                last: Exception = error
+                last = error
             else:
                 if url != self._each[0]:
                     self._each = [url, *(other for other in self._each if other != url)]

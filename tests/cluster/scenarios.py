@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from tests.cluster import postgres, rabbitmq
+from tests.cluster import postgres, rabbitmq, redis
 from tests.fault.harness.place import Place
 from tests.fault.harness.rest import until
 from tests.fault.harness.trial import Stage, Trial, trial
@@ -90,6 +90,24 @@ async def postgres_frozen(stage: Stage) -> None:
             )
 
 
+async def redis_failover(stage: Stage) -> None:
+    """The fullest master is killed; its replica takes over with what had been replicated by then."""
+    with redis.cluster() as cluster:
+        place = redis.ClusterPlace(stage.place.stack, stage.place.urls, cluster)
+        place.logs = stage.place.logs
+        async with trial(replace(stage, place=place), "Redis Cluster: master killed", **_MEMBERS) as here:
+            messages = here.load.plan(stage.scaled(6_000, 1_200))
+            async with here.publishing(messages, _RATE):
+                await _confirmed(here, len(messages) // 3)
+                master = await asyncio.to_thread(cluster.fullest_master)
+                await asyncio.to_thread(cluster.group.kill, master)
+                await until(lambda: cluster.is_replaced(master), "a replica took over", 60)
+                await _confirmed(here, 2 * len(messages) // 3)
+                await asyncio.to_thread(cluster.group.again, master)
+            await until(cluster.is_whole, "the cluster is whole again", 60)
+            here.row.faults = "kill -9 of a master of three; its replica took over; it came back as a replica"
+
+
 async def _place(stage: Stage, **urls: str) -> Place:
     """The stage's servers, but for those that are clusters here."""
     place = Place(stage.place.stack, replace(stage.place.urls, **urls))
@@ -120,6 +138,7 @@ def _again(here: Trial) -> str:
 SCENARIOS: Final[dict[str, Callable[[Stage], Awaitable[None]]]] = {
     "rabbitmq-leader": rabbitmq_leader,
     "rabbitmq-partition": rabbitmq_partition,
+    "redis-failover": redis_failover,
     "postgres-promotion": postgres_promotion,
     "postgres-frozen": postgres_frozen,
 }
