@@ -1,4 +1,4 @@
-"""The clusters' short form, on servers that start fast. `make cluster` has more, RabbitMQ's three nodes too."""
+"""The clusters' short form, on servers that start fast; `make cluster` has more, RabbitMQ's nodes too."""
 
 from __future__ import annotations
 
