@@ -153,8 +153,8 @@ def lateness(drain: dict[str, Any], steady: dict[str, Any]) -> str:
         )
     text = table(["workers", "each gets", "its core is busy", "p50", "p99"], rows)
     told = (
-        f"A batch costs {own.core_batch * 1e3:.1f} ms of a worker's core and {own.core_event * 1e6:.0f} µs for "
-        f"each event, then {own.wait_batch * 1e3:.1f} ms of waiting.\n"
+        f"A batch costs {own.core_batch * 1e3:.1f} ms of a worker's core and {own.core_event * 1e6:.0f} µs "
+        f"for each event, then {own.wait_batch * 1e3:.1f} ms of waiting.\n"
         f"At 2,000 events/s the model says p50 {here.p50:.0f} ms "
         f"(fitted) and p99 {here.p99:.0f} ms; measured were {median(steady, 'committed_ms.p50'):.0f} and "
         f"{median(steady, 'committed_ms.p99'):.0f} ms, on two cores for everything."

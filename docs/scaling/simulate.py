@@ -1,9 +1,9 @@
 """Simulates a worker's batches: how late are commits at a load, and how many workers keep them early?
 
-A discrete-event model of what `streams/intake.py` does. Events arrive at random; a batch closes when its first
-event has waited for `linger` or `size` are there; a lane takes it. The lanes of a worker share one core (its
-event loop), then each waits for PostgreSQL. Workers share nothing but the queues, so one is simulated, with
-its share.
+A discrete-event model of what `streams/intake.py` does. Events arrive at random; a batch closes when its
+first event has waited for `linger` or `size` are there; a lane takes it. The lanes of a worker share one core
+(its event loop), then each waits for PostgreSQL. Workers share nothing but the queues, so one is simulated,
+with its share.
 """
 
 from __future__ import annotations

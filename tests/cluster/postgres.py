@@ -84,6 +84,14 @@ class Pair:
         with _administrator(self._two.url) as connection:
             connection.execute("SELECT pg_promote(true, 60)")
 
+    def waiting_commits(self) -> int:
+        """Transactions that wait for the standby."""
+        with _administrator(self._one.url) as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            ).fetchone()
+            return found[0] if found else 0
+
     def _streams(self) -> bool:
         with _administrator(self._one.url) as connection:
             found = connection.execute(

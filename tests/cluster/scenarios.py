@@ -20,7 +20,7 @@ _MEMBERS: Final = {"workers": 2, "updaters": 2}
 async def rabbitmq_leader(stage: Stage) -> None:
     """The node that leads the busiest queue is killed, comes back, and so does the next leader's."""
     async with rabbitmq.cluster() as cluster:
-        place = await _place(stage, amqp=cluster.amqp, management=cluster.management)
+        place = await place_with(stage, amqp=cluster.amqp, management=cluster.management)
         async with trial(replace(stage, place=place), "RabbitMQ: leader killed", **_MEMBERS) as here:
             messages, killed = here.load.plan(stage.scaled(8_000, 2_000)), []
             async with here.publishing(messages, _RATE):
@@ -39,7 +39,7 @@ async def rabbitmq_leader(stage: Stage) -> None:
 async def rabbitmq_partition(stage: Stage) -> None:
     """The leader's node is cut off until it is given up, and heals: a minority must not go on alone."""
     async with rabbitmq.cluster() as cluster:
-        place = await _place(stage, amqp=cluster.amqp, management=cluster.management)
+        place = await place_with(stage, amqp=cluster.amqp, management=cluster.management)
         async with trial(replace(stage, place=place), "RabbitMQ: node cut off", **_MEMBERS) as here:
             messages = here.load.plan(stage.scaled(8_000, 2_000))
             async with here.publishing(messages, _RATE):
@@ -58,7 +58,7 @@ async def rabbitmq_partition(stage: Stage) -> None:
 async def postgres_promotion(stage: Stage) -> None:
     """The primary is killed, its synchronous standby promoted; every URL names both hosts."""
     with postgres.pair(synchronous=True) as pair:
-        place = await _place(stage, database=pair.url)
+        place = await place_with(stage, database=pair.url)
         async with trial(replace(stage, place=place), "PostgreSQL: standby promoted", **_MEMBERS) as here:
             messages = here.load.plan(stage.scaled(8_000, 1_200))
             async with here.publishing(messages, _RATE):
@@ -74,7 +74,7 @@ async def postgres_promotion(stage: Stage) -> None:
 async def postgres_frozen(stage: Stage) -> None:
     """The primary goes silent instead of dying: it keeps connections, takes new ones, says nothing."""
     with postgres.pair(synchronous=True) as pair:
-        place = await _place(stage, database=pair.url)
+        place = await place_with(stage, database=pair.url)
         async with trial(replace(stage, place=place), "PostgreSQL: primary silent", **_MEMBERS,
                          STREAMS_PROFILE="production", STREAMS_ALLOW_PLAINTEXT="1") as here:  # fmt: skip
             messages = here.load.plan(stage.scaled(6_000, 1_200))
@@ -108,7 +108,7 @@ async def redis_failover(stage: Stage) -> None:
             here.row.faults = "kill -9 of a master of three; its replica took over; it came back as a replica"
 
 
-async def _place(stage: Stage, **urls: str) -> Place:
+async def place_with(stage: Stage, **urls: str) -> Place:
     """The stage's servers, but for those that are clusters here."""
     place = Place(stage.place.stack, replace(stage.place.urls, **urls))
     if "database" in urls:

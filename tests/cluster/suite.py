@@ -17,6 +17,7 @@ from pathlib import Path
 import uvloop
 
 from streams.telemetry import configure_logging
+from tests.cluster import standby
 from tests.cluster.scenarios import SCENARIOS
 from tests.fault.harness import table
 from tests.fault.harness.counters import Row
@@ -27,14 +28,31 @@ from tests.fault.harness.trial import Stage
 DOCUMENT = Path(__file__).parents[2] / "docs" / "clusters.md"
 
 
-async def run(names: Sequence[str], scale: float, report: Callable[[Row], None]) -> dict[str, str]:
-    """Run scenarios one after another; returns the facts about the run."""
+async def run(
+    names: Sequence[str], scale: float, report: Callable[[Row], None], *, whole: bool
+) -> tuple[dict[str, str], str]:
+    """Run scenarios one after another.
+
+    Returns:
+        Facts about the run and, of a whole one, what a synchronous standby buys.
+    """
     async with private_place() as place, nursery() as forks:
         print(f"logs of the service: {place.logs}")
         facts = await table.facts_of(place.urls)
+        stage = Stage(place, forks, scale, report)
         for name in names:
-            await SCENARIOS[name](Stage(place, forks, scale, report))
-    return facts
+            await SCENARIOS[name](stage)
+        return facts, await standby.report(stage) if whole else ""
+
+
+def write(name: str, text: str) -> None:
+    """Replace what stands between two markers of the page."""
+    begin, end = f"<!-- cluster:{name} -->", f"<!-- /cluster:{name} -->"
+    before, found, rest = DOCUMENT.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(f"{DOCUMENT.name} has no place for {name}")
+    DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def main() -> int:
@@ -57,11 +75,13 @@ def main() -> int:
         print(table.line(row), flush=True)
 
     begun = time.monotonic()
-    facts = uvloop.run(run(names, options.scale, report))
+    whole = len(names) == len(SCENARIOS)
+    facts, bought = uvloop.run(run(names, options.scale, report, whole=whole))
     text = table.markdown(rows, facts, options.scale)
-    print(f"\n{text}\n\n{time.monotonic() - begun:.0f} s")
-    if len(names) == len(SCENARIOS) and options.scale >= 1:
-        table.write_markdown(DOCUMENT, text)
+    print(f"\n{text}\n\n{bought}\n\n{time.monotonic() - begun:.0f} s")
+    if whole and options.scale >= 1:
+        write("table", text)
+        write("asynchronous", bought)
     return 0 if len(rows) >= len(names) and all(row.ok for row in rows) else 1
 
 
