@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -98,10 +98,12 @@ class Nodes:
 
     def kill(self, name: str) -> None:
         """SIGKILL to a node and all its children."""
+        # All at once: a child that is frozen would not notice that its parent is gone.
+        self._signal(name, signal.SIGKILL)
+        self._children[name].wait()
         leader = self._leaders[name]
         left = guard.kill(lambda: guard.session_members([leader]))
         assert not left, f"processes of {name} survive SIGKILL"
-        self._children[name].wait()
 
     def again(self, name: str) -> None:
         """Start a killed node on its old data."""
@@ -118,15 +120,14 @@ class Nodes:
         # By descent: each of PostgreSQL's children has a session of its own.
         leader = psutil.Process(self._leaders[name].pid)
         for process in (leader, *leader.children(recursive=True)):
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def close(self) -> None:
         """End all nodes at once and remove their data."""
-        leaders = list(self._leaders.values())
-        if leaders:
-            guard.kill(lambda: guard.session_members(leaders))
-        for child in self._children.values():
-            child.wait()
+        for name, child in self._children.items():
+            if child.poll() is None:
+                self.kill(name)
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()  # it ends what is left, and removes the folder
             self._guard.wait(timeout=30)

@@ -85,6 +85,14 @@ class Cluster:
             return len(running) == len(NAMES)
         return False
 
+    async def rejoins(self, seconds: float) -> bool:
+        """Whether all run as one again within that time, by themselves."""
+        try:
+            await until(self.is_whole, "three nodes run as one", seconds)
+        except AssertionError:
+            return False
+        return True
+
     async def whole(self) -> None:
         await until(self.is_whole, "three nodes run as one", 180)
 
