@@ -52,7 +52,7 @@ async def rabbitmq_partition(stage: Stage) -> None:
                 cluster.group.thaw(leader)
                 rejoined = await cluster.rejoins(_REJOIN_SECONDS)
                 if not rejoined:
-                    # It does not know that it was away, so it does not pause: with Mnesia it must be restarted.
+                    # It does not know that it was away, so it did not pause: Mnesia needs it restarted.
                     await asyncio.to_thread(cluster.group.kill, leader)
                     await asyncio.to_thread(cluster.group.again, leader)
             await cluster.whole()
