@@ -54,3 +54,5 @@ cd /
 env -u PYTHONPATH "$scratch/venv/bin/python" -m pip check >&2
 say "streams $("$scratch/venv/bin/streams" --version) in a fresh environment:"
 env -u PYTHONPATH "$scratch/venv/bin/streams" demo --events 2000 --rate 1000
+# What it keeps for a look lies in a folder of this installation's own, which goes with it.
+rm -rf "$(env -u PYTHONPATH "$scratch/venv/bin/python" -c 'from streams.stack.places import default_parent; print(default_parent())')"

@@ -12,6 +12,7 @@ import asyncpg
 
 from schemas.errors import ConfigurationError
 from streams import tls
+from streams.hosts import Hosts
 from streams.refusal import explain
 from streams.settings import Settings, require
 from streams.telemetry import Metrics, requests
@@ -59,6 +60,7 @@ class Database:
         limits = self._limits
         self._pool = await asyncpg.create_pool(
             self._dsn,
+            connect=Hosts(self._dsn),
             min_size=min(limits.min_size, self._max_size),
             max_size=self._max_size,
             max_inactive_connection_lifetime=limits.idle,
@@ -131,8 +133,8 @@ async def connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
         ConfigurationError: the server cannot be reached or refuses us; one line.
     """
     try:
-        return await asyncpg.connect(dsn, timeout=10, ssl=tls_for(dsn), server_settings={"timezone": "UTC"})
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        return await Hosts(dsn)(timeout=10, ssl=tls_for(dsn), server_settings={"timezone": "UTC"})
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigurationError(f"cannot connect to PostgreSQL: {explain(error) or error}") from error
 
 

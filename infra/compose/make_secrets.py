@@ -22,10 +22,18 @@ from secrets import token_bytes, token_urlsafe
 
 INFRA = Path(__file__).resolve().parents[1]
 
-# Who logs in where: (server, user) and the file that its URL goes to.
 POSTGRES = {"streams_deployer": "deployer", "streams_worker": "worker", "streams_api": "api"}
-RABBITMQ = ("topology", "worker", "updater", "producer", "operator", "monitor")
-REDIS = ("updater", "api", "operator", "monitor")
+"""The logins of logins.sql that a process of ours has, and what their URLs are called."""
+
+
+def rabbitmq_users() -> list[str]:
+    definitions = json.loads((INFRA / "rabbitmq" / "definitions.json").read_text())
+    return [user["name"].removeprefix("streams-") for user in definitions["users"]]
+
+
+def redis_users() -> list[str]:
+    lines = (INFRA / "redis" / "users.acl").read_text().splitlines()
+    return [name.removeprefix("streams-") for line in lines if (name := line.split()[1]) != "default"]
 
 
 def scram(password: str, salt: bytes) -> str:
@@ -55,11 +63,11 @@ def make(passwords: dict[str, str], hosts: dict[str, str]) -> dict[str, str]:
         files[f"database-{name}-url"] = (
             f"postgresql://{role}:{passwords[f'postgres-{name}']}@{hosts['postgres']}/streams"
         )
-    for name in RABBITMQ:
+    for name in rabbitmq_users():
         files[f"amqp-{name}-url"] = (
             f"amqp://streams-{name}:{passwords[f'rabbitmq-{name}']}@{hosts['rabbitmq']}/%2F"
         )
-    for name in REDIS:
+    for name in redis_users():
         files[f"redis-{name}-url"] = f"redis://streams-{name}:{passwords[f'redis-{name}']}@{hosts['redis']}/0"
     verifiers = {role: passwords[f"postgres-{name}"] for role, name in POSTGRES.items()}
     verifiers["streams_monitor"] = passwords["postgres-monitor"]
@@ -113,8 +121,8 @@ def names() -> list[str]:
     """All passwords that are needed."""
     return [
         *(f"postgres-{name}" for name in (*POSTGRES.values(), "monitor", "admin")),
-        *(f"rabbitmq-{name}" for name in (*RABBITMQ, "admin")),
-        *(f"redis-{name}" for name in REDIS),
+        *(f"rabbitmq-{name}" for name in (*rabbitmq_users(), "admin")),
+        *(f"redis-{name}" for name in redis_users()),
         "grafana-admin",
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from streams.settings import Settings
 from tests.deploy import compose
@@ -49,13 +50,21 @@ def test_every_file_it_names_exists() -> None:
         for volume in service.get("volumes", ())
         if (source := volume.split(":")[0]).startswith(".")
     ]
-    written_by_others = {"../prometheus", "../grafana/provisioning", "../grafana/dashboards"}
-    missing = [f for f in files if f not in written_by_others and not (FILE.parent / f).exists()]
+    missing = [f for f in files if not (FILE.parent / f).exists()]
     assert files
     assert missing == []
     assert all(secret.startswith("./secrets/") for secret in secrets)
     build = SERVICES["migrate"]["build"]
     assert (FILE.parent / build["context"] / build["dockerfile"]).is_file()
+
+
+def test_prometheus_asks_services_that_there_are() -> None:
+    scraped = yaml.safe_load((INFRA / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    names = {name for job in scraped for found in job.get("dns_sd_configs", ()) for name in found["names"]}
+    targets = [t for job in scraped for fixed in job.get("static_configs", ()) for t in fixed["targets"]]
+    names |= {target.partition(":")[0] for target in targets} - {"localhost"}
+    assert len(names) > 5
+    assert names <= SERVICES.keys()
 
 
 @pytest.mark.parametrize("name", OURS)

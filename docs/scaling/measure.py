@@ -1,0 +1,174 @@
+"""Measures on real servers what docs/scaling.md counts with, and writes measured.json beside this file.
+
+    .venv/bin/python -m docs.scaling.measure        # about a minute; from the root of the checkout
+
+Bytes that an event costs on each link (counted by proxies in front of the servers), on PostgreSQL's disk and
+in its WAL; and how evenly the consistent-hash exchange spreads messages over sharded queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+
+from streams.bench.amqp import Producer
+from streams.bench.story import Story, arrays, singles
+from streams.declare import declare
+from streams.migrations import migrate
+from streams.registry import load_subscriptions
+from streams.settings import DEFAULT_HANDLERS, Settings
+from streams.stack import LocalStack, StackUrls
+from streams.topology import Topology
+from tests.fault.proxy import Link, Proxy, Tapped, Way
+
+OUTPUT: Final = Path(__file__).with_name("measured.json")
+_EVENTS: Final = 20_000
+_SHARDS: Final = (4, 8, 16)
+_WEIGHTS: Final = (1, 20, 100)
+
+_AT_REST: Final = """
+SELECT (SELECT count(*) FROM event_history) >= $1 AND NOT EXISTS (SELECT FROM outbox)
+"""
+
+
+class Counted:
+    """A tap that adds up what passes."""
+
+    def __init__(self) -> None:
+        self.bytes: Counter[Way] = Counter()
+
+    def __call__(self, link: Link, way: Way, chunk: bytes) -> Tapped:
+        self.bytes[way] += len(chunk)
+        return Tapped.PASS
+
+
+async def bytes_per_event(urls: StackUrls, array: int) -> dict[str, float]:
+    """Drain a backlog through proxies with a worker and an updater; bytes an event by what they cross.
+
+    Args:
+        array: events of a message; 0 is one event a message.
+    """
+    await declare(urls.amqp, Topology.of(load_subscriptions(DEFAULT_HANDLERS)))
+    story, rng, bodies = Story(f"scaling-{array}", 1, 200, 200), Random(1), 0
+    with Producer(urls.amqp) as producer:
+        events = (story.next(round(datetime.now(UTC).timestamp() * 1e6)) for _ in range(_EVENTS))
+        for message in arrays(events, array, rng) if array else singles(events, rng):
+            bodies += len(message.body)
+            producer.send([message])
+        producer.flush()
+    database = await asyncpg.connect(urls.database)
+    before = await _storage(database)
+    taps = {name: Counted() for name in ("amqp", "database", "redis")}
+    async with AsyncExitStack() as stack:
+        environment = {}
+        for name, tap in taps.items():
+            proxy = await stack.enter_async_context(Proxy(getattr(urls, name), tap))
+            environment[f"{name.upper()}_URL"] = proxy.url
+        await _drain(environment, database, before["events"] + _EVENTS)
+    after = await _storage(database)
+    await database.close()
+    moved = {name: sum(tap.bytes.values()) / _EVENTS for name, tap in taps.items()}
+    return {
+        "body": bodies / _EVENTS,
+        "network.rabbitmq": moved["amqp"],
+        "network.postgres": moved["database"],
+        "network.redis": moved["redis"],
+        "disk.postgres": (after["size"] - before["size"]) / _EVENTS,
+        "wal.postgres": (after["wal"] - before["wal"]) / _EVENTS,
+    }
+
+
+async def _storage(database: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]:
+    await database.execute("CHECKPOINT")
+    row = await database.fetchrow(
+        "SELECT pg_database_size(current_database()) AS size, "
+        "pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal, "
+        "(SELECT count(*) FROM event_history) AS events"
+    )
+    assert row is not None
+    return dict(row)
+
+
+async def _drain(
+    environment: dict[str, str], database: asyncpg.Connection[asyncpg.Record], wanted: int
+) -> None:
+    """Run a worker and an updater until all is stored and nothing waits to be published."""
+    children = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "streams", role,
+            env={**os.environ, **environment, "STREAMS_LOG_LEVEL": "ERROR", "OTEL_SDK_DISABLED": "true"},
+        )
+        for role in ("worker", "updater")
+    ]  # fmt: skip
+    try:
+        async with asyncio.timeout(120):
+            while not await database.fetchval(_AT_REST, wanted):  # noqa: ASYNC110 - it is in the database
+                await asyncio.sleep(0.2)
+    finally:
+        for child in children:
+            child.terminate()
+        await asyncio.gather(*(child.wait() for child in children))
+
+
+async def skew(url: str, shards: int, weight: int, messages: int = 20_000) -> float:
+    """The fullest queue over the mean, where the consistent-hash exchange spreads ids over quorum queues."""
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        name = f"shards-{shards}-{weight}"
+        exchange = await channel.declare_exchange(name, "x-consistent-hash", durable=True)
+        queues = []
+        for number in range(shards):
+            queue = await channel.declare_queue(
+                f"{name}.{number}", durable=True, arguments={"x-queue-type": "quorum"}
+            )
+            await queue.bind(exchange, str(weight))
+            queues.append(queue)
+        for start in range(0, messages, 1000):
+            await asyncio.gather(
+                *(exchange.publish(aio_pika.Message(b""), str(uuid4())) for _ in range(start, start + 1000))
+            )
+        depths = []
+        for queue in queues:
+            declared = await channel.declare_queue(queue.name, passive=True)
+            depths.append(declared.declaration_result.message_count or 0)
+            await queue.delete(if_unused=False, if_empty=False)
+        await exchange.delete()
+        assert sum(depths) == messages, "every message was confirmed"
+    return max(depths) / statistics.mean(depths)
+
+
+async def measure() -> dict[str, Any]:
+    with LocalStack("scaling", unique=True) as urls:
+        await migrate(urls.database, Settings.load().migration_sources)
+        found: dict[str, Any] = {
+            "at": f"{datetime.now(UTC):%Y-%m-%d}",
+            "events": _EVENTS,
+            "single": await bytes_per_event(urls, 0),
+            "arrays of 100": await bytes_per_event(urls, 100),
+            "skew": {
+                f"{shards} queues, weight {weight}": await skew(urls.amqp, shards, weight)
+                for shards in _SHARDS
+                for weight in _WEIGHTS
+            },
+        }
+    return found
+
+
+if __name__ == "__main__":
+    found = asyncio.run(measure())
+    OUTPUT.write_text(json.dumps(found, indent=2) + "\n")
+    print(OUTPUT.read_text())
