@@ -49,7 +49,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 EXAMPLES = settings(
-    max_examples=12,
+    max_examples=8,
     derandomize=True,
     database=None,
     deadline=None,
@@ -162,7 +162,7 @@ def explore(base: str, ids: dict[str, str]) -> None:
             check()
 
         run(operation.as_strategy(path_parameters=there), CHECKS)
-        if operation.query.items or there:
+        if operation.path.startswith("/v1/"):
             negative = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
             run(negative, [*CHECKS, negative_data_rejection])
     paths = {operation.ok().path for operation in schema.get_all_operations()}
