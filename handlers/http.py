@@ -47,7 +47,6 @@ def answer(request: AnyRequest, found: Found, *, body: bytes | None = None) -> R
     headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",
-        "Vary": "Accept-Encoding",
         "X-Cache": state,
         "Cache-Status": _CACHE_STATUS[state],
     }

@@ -107,8 +107,8 @@ class Queries:
             "periods": periods,
             "recent": {
                 "tasks": row["recent_tasks"],
-                "p50_seconds": row["recent_p50"],
-                "p95_seconds": row["recent_p95"],
+                "p50_seconds": _milliseconds(row["recent_p50"]),
+                "p95_seconds": _milliseconds(row["recent_p95"]),
             },
         }
 
@@ -165,6 +165,10 @@ def end_of(period: Period, start: date) -> date:
 
 def today() -> date:
     return datetime.now(UTC).date()
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _bounds(period: Period, start: date | None) -> tuple[date, date]:

@@ -18,7 +18,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from handlers.problems import OutOfTime
 
 _TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_SECURITY: Final = (
+_DEFAULTS: Final = (
+    (b"vary", b"Accept-Encoding"),
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
@@ -96,7 +97,7 @@ class Deadline(ASGIMiddleware):
 def _headers(given: Any, more: Any) -> list[tuple[bytes, bytes]]:
     headers = [*given, *more]
     names = {name.lower() for name, _ in headers}
-    headers += [header for header in _SECURITY if header[0] not in names]
+    headers += [header for header in _DEFAULTS if header[0] not in names]
     return headers
 
 
