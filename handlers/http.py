@@ -26,7 +26,7 @@ _CACHE_STATUS: Final = {
     "stale": "agent-streams; hit; detail=stale",
     "bypass": "agent-streams; fwd=bypass",
 }
-_X_CACHE: Final = {"memory": "hit", "l1": "hit", "redis": "hit", "database": "miss"}
+_X_CACHE: Final = {"memory": "hit", "redis": "hit", "database": "miss"}
 
 
 def answer(request: AnyRequest, found: Found, *, body: bytes | None = None) -> Response[bytes]:
@@ -43,7 +43,7 @@ def answer(request: AnyRequest, found: Found, *, body: bytes | None = None) -> R
     body = found.value if body is None else body
     # Weak: the same tag stands for the compressed and the plain form.
     etag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
-    state = "stale" if getattr(found, "stale", False) else _X_CACHE.get(found.source, "bypass")
+    state = "stale" if found.stale else _X_CACHE.get(found.source, "bypass")
     headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",

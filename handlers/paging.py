@@ -187,10 +187,10 @@ def decode_cursor(text: str, kinds: Sequence[type], scope: str) -> Position:
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
         values = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if not isinstance(values, list) or len(values) != len(kinds) + 1 or values[0] != scope:
+        if not isinstance(values, list) or len(values) != len(kinds) + 1:
             raise bad
         position = tuple(_value(value, kind) for value, kind in zip(values[1:], kinds, strict=True))
-        if encode_cursor(position, scope) != text:  # another spelling of the same: not ours
+        if encode_cursor(position, scope) != text:  # another spelling, or another scope
             raise bad
     except (ValueError, binascii.Error, TypeError):
         raise bad from None

@@ -53,6 +53,11 @@ class Found(Protocol):
     @property
     def source(self) -> str: ...
 
+    @property
+    def stale(self) -> bool:
+        """It may be older than an invalidation: the database does not answer."""
+        ...
+
 
 class Cache(Protocol):
     """What a reader needs of `streams.cache.Cache`."""
@@ -75,6 +80,7 @@ class Uncached:
 
     value: bytes | None
     source: str = "bypass"
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import re
 import time
 from typing import Any, Final, Protocol
 
+import structlog
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -32,7 +33,7 @@ class Metrics(Protocol):
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None: ...
 
-    def render(self) -> tuple[bytes, str]: ...
+    def render(self, accept: str = "") -> tuple[bytes, str]: ...
 
 
 class Shell:
@@ -50,7 +51,7 @@ class Shell:
         method, status = scope["method"], 500
         is_head = method == "HEAD"
         if is_head:
-            scope = {**scope, "method": "GET"}
+            scope["method"] = "GET"
         state = scope.setdefault("state", {})
         state["trace_id"] = _trace_id(scope)
 
@@ -66,6 +67,7 @@ class Shell:
         try:
             await self._app(scope, receive, watched)
         finally:
+            scope["method"] = method
             route = scope.get("path_template") or "unmatched"
             self._metrics.http_request(method, route, status, time.perf_counter() - started)
 
@@ -102,7 +104,10 @@ def _headers(given: Any, more: Any) -> list[tuple[bytes, bytes]]:
 
 
 def _trace_id(scope: Any) -> str:
-    """The caller's, if it sent a valid `traceparent`; else a new one."""
+    """That of the request's span, else the caller's, if it sent a valid `traceparent`; else a new one."""
+    traced = structlog.contextvars.get_contextvars().get("trace_id")
+    if traced:
+        return str(traced)
     for name, value in scope["headers"]:
         if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)) and match[1] != b"0" * 32:
             return str(match[1], "ascii")

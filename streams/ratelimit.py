@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from handlers.access import Quota, Verdict
@@ -49,7 +49,11 @@ class RateLimiter:
     """
 
     def __init__(
-        self, redis: Redis, *, circuit: Circuit | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        redis: Redis | RedisCluster,
+        *,
+        circuit: Circuit | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis: Any = redis
         self._circuit = circuit or Circuit()

@@ -12,7 +12,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
 from handlers import views
-from handlers.api.parameters import COMMON, Answer, Readable, refusals
+from handlers.api.parameters import COMMON, Answer, AnyRequest, Readable, refusals
 from handlers.paging import encode
 from handlers.problems import KINDS, NOT_FOUND, Refused
 from handlers.shell import Metrics
@@ -73,8 +73,8 @@ def measurements(metrics: Metrics) -> HTTPRouteHandler:
     """The route that shows metrics to Prometheus."""
 
     @get("/metrics", include_in_schema=False)
-    async def show() -> Answer:
-        body, content_type = metrics.render()
+    async def show(request: AnyRequest) -> Answer:
+        body, content_type = metrics.render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     return show

@@ -142,6 +142,13 @@ async def test_reads_go_on_while_a_server_is_away(database_url: str, redis_url: 
             other = await client.get(f"/v1/tasks/{uuid7()}")
             assert (other.status_code, other.headers["retry-after"]) == (503, "1")
             assert other.json()["type"] == "/problems/unavailable"
+
+            async def stale() -> bool:
+                old = await client.get(path)
+                assert (old.status_code, old.content) == (200, cached.content)
+                return old.headers["x-cache"] == "stale" and "stale" in old.headers["cache-status"]
+
+            await eventually(stale, "it shows that the database is away")
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()["checks"]["postgresql"]) == (503, "down")
             await to_database.accept()
