@@ -207,8 +207,17 @@ def _http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
 def _validation(request: AnyRequest, error: ValidationException) -> Response[bytes]:
     """Name and fault of each parameter."""
     items = error.extra if isinstance(error.extra, list) else []
-    errors = [{"parameter": str(i.get("key", "")), "message": str(i.get("message", ""))} for i in items]
+    errors = [
+        {"parameter": _sent_as(request, str(i.get("key", ""))), "message": str(i.get("message", ""))}
+        for i in items
+    ]
     return _invalid(request, errors)
+
+
+def _sent_as(request: AnyRequest, argument: str) -> str:
+    """The name that a parameter has in a request; our argument may have another."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(argument)
+    return getattr(getattr(field, "kwarg_definition", None), "name", None) or argument
 
 
 def _parameter(request: AnyRequest, error: ParameterError) -> Response[bytes]:

@@ -7,7 +7,7 @@ has the table); what no tag covers is read from the database.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final, Protocol
@@ -233,8 +233,8 @@ def _body(page: Body | None) -> bytes | None:
 
 
 def _is_first_page(filters: TaskFilters, page: PageRequest, names: tuple[str, ...]) -> bool:
-    plain = filters == TaskFilters(user_id=filters.user_id) and page == PageRequest()
-    return plain and names == views.TASK_SUMMARY
+    plain = filters == TaskFilters(user_id=filters.user_id) and replace(page, sort=None) == PageRequest()
+    return plain and page.sort in (None, "-created_at") and names == views.TASK_SUMMARY
 
 
 def _digest(*parts: Any) -> str:

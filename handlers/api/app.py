@@ -12,6 +12,7 @@ from litestar.di import Provide
 from handlers.access import Access, Limiter, Quota
 from handlers.api import agents, leaderboards, rounds, service, tasks
 from handlers.api.document import openapi_config
+from handlers.api.parameters import refuse_unknown
 from handlers.gate import Gate
 from handlers.lists import Lists
 from handlers.problems import EXCEPTION_HANDLERS
@@ -60,6 +61,7 @@ def create_app(
     v1 = Router(
         "/v1",
         route_handlers=V1,
+        before_request=refuse_unknown,
         middleware=[Access(reads, limiter, limits.quota, is_open=is_open)],
         security=[] if is_open else [{"bearer": []}],
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter, SkipValidation
 
@@ -99,6 +101,30 @@ def refusals(*kinds: problems.Kind) -> dict[int, ResponseSpec]:
         )
         for status, several in sorted(by_status.items())
     }
+
+
+async def refuse_unknown(request: AnyRequest) -> None:
+    """Runs before a route: a filter with a typing error must not mean "no filter".
+
+    Raises:
+        ParameterError: the route takes no such parameter.
+    """
+    if request.scope["query_string"]:
+        known = _taken(request.route_handler)
+        for name in request.query_params:
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                raise ParameterError(name[:100], f"is not taken here; this route takes: {listed}")
+
+
+@cache
+def _taken(handler: BaseRouteHandler) -> tuple[str, ...]:
+    """The query parameters of a route."""
+    return tuple(
+        field.kwarg_definition.name or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if isinstance(field.kwarg_definition, QueryParameter)
+    )
 
 
 def check_instants(**moments: datetime | None) -> None:

@@ -19,7 +19,7 @@ from handlers.paging import encode
 from handlers.queries import Queries, end_of, start_of
 from handlers.reads import Reads
 from handlers.selecting import Rows
-from schemas.cache import Period, agent_key, agent_tag, session_token_key, task_key
+from schemas.cache import Period, agent_key, agent_tag, session_token_key, task_key, user_tasks_key
 from schemas.fields import dated
 from schemas.ids import uuid7
 from streams.cache import Cache, Cached, Source
@@ -141,6 +141,8 @@ async def test_lists_are_cached_where_a_tag_covers_them(api: Reading, database: 
     assert (await client.get(paths[0])).headers["x-cache"] == "miss"
     assert (await client.get(f"/v1/users/{user}/tasks")).headers["x-cache"] == "miss"
     assert (await client.get(f"/v1/users/{user}/tasks")).headers["x-cache"] == "hit"
+    await cache.invalidate({user_tasks_key(user)}, set())  # the first page has a key of its own
+    assert (await client.get(f"/v1/users/{user}/tasks")).headers["x-cache"] == "miss"
     for path in ("/v1/tasks", "/v1/tasks?status=pending", "/v1/tasks?kind=test"):
         for _ in range(2):
             assert (await client.get(path)).headers["x-cache"] == "bypass"

@@ -32,6 +32,9 @@ async def test_problems_say_what_and_where(database: asyncpg.Pool, redis_url: st
             ("POST", "/v1/tasks", 405, "method-not-allowed"),
             ("DELETE", f"/v1/tasks/{uuid7()}", 405, "method-not-allowed"),
             ("GET", "/v1/tasks?limit=0", 400, "invalid-request"),
+            ("GET", "/v1/tasks?agentid=x", 400, "invalid-request"),
+            ("GET", "/v1/rounds?round_state=open", 400, "invalid-request"),
+            ("GET", "/v1/leaderboards/daily?limit=5", 400, "invalid-request"),
             ("GET", "/v1/tasks?cursor=x&page=1", 400, "invalid-request"),
             ("GET", "/v1/agents?sort=name", 400, "invalid-request"),
             ("GET", "/problems/nothing", 404, "not-found"),
@@ -45,8 +48,9 @@ async def test_problems_say_what_and_where(database: asyncpg.Pool, redis_url: st
             assert (await client.get(body["type"])).json()["title"] == body["title"]
             if status == 405:
                 assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
-        [error] = (await client.get("/v1/tasks?limit=0")).json()["errors"]
-        assert error["parameter"] == "limit"
+        for path, name in (("/v1/tasks?limit=0", "limit"), ("/v1/rounds?state=x", "state")):
+            [error] = (await client.get(path)).json()["errors"]
+            assert error["parameter"] == name
         for bad in ("", "00-" + "0" * 32 + "-" + "b" * 16 + "-01", "rubbish", f"00-{TRACE}-x-01"):
             body = (await client.get("/v1/nothing", headers={"traceparent": bad})).json()
             assert re.fullmatch("[0-9a-f]{32}", body["trace_id"])
