@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -69,8 +70,12 @@ class TaskSort(StrEnum):
 SortTasks = Annotated[
     TaskSort, QueryParameter(name="sort", description="By creation: newest or oldest first.")
 ]
-Since = Annotated[datetime | None, QueryParameter(description="At or after this instant; with a zone.")]
-Until = Annotated[datetime | None, QueryParameter(description="Before this instant; with a zone.")]
+_RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}")
+_INSTANT: Final[dict[str, Any]] = {"max_length": 40, "schema_extra": {"format": "date-time"}}
+Since = Annotated[
+    str | None, QueryParameter(description="At or after this instant; with a zone.", **_INSTANT)
+]
+Until = Annotated[str | None, QueryParameter(description="Before this instant; with a zone.", **_INSTANT)]
 
 COMMON: Final = (problems.INTERNAL, problems.UNAVAILABLE)
 GUARDED: Final = (problems.UNAUTHORIZED, problems.RATE_LIMITED, *COMMON)
@@ -127,15 +132,23 @@ def _taken(handler: BaseRouteHandler) -> tuple[str, ...]:
     )
 
 
-def check_instants(**moments: datetime | None) -> None:
-    """Refuse instants without a zone, which could mean two dozen, and those that are none of ours.
+def instant(name: str, text: str | None) -> datetime | None:
+    """The instant in a parameter.
+
+    A number is none, and one without a zone could mean two dozen.
 
     Raises:
-        ParameterError: one of them is.
+        ParameterError: it is none, or none of ours.
     """
-    for name, moment in moments.items():
-        if moment is not None and (moment.tzinfo is None or not 1970 <= moment.year <= 9998):
-            raise ParameterError(name, "must be an instant with a zone, as in 2026-11-23T08:00:00Z")
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text if _RFC_3339.match(text) else "")
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= 9998:
+        raise ParameterError(name, "must be an instant with a zone, as in 2026-11-23T08:00:00Z")
+    return moment
 
 
 def _spec(view: Any, media_type: str) -> ResponseSpec:

@@ -20,7 +20,7 @@ from handlers.api.parameters import (
     Since,
     Until,
     VoteFields,
-    check_instants,
+    instant,
     shows,
 )
 from handlers.http import answer, pick
@@ -48,8 +48,8 @@ async def list_rounds(
 ) -> Answer:
     """Rounds with their tallies, the newest first."""
     names = choose(fields, views.ROUND, views.ROUND)
-    check_instants(created_from=created_from, created_before=created_before)
-    filters = RoundFilters(round_state, created_from, created_before)
+    since, until = instant("created_from", created_from), instant("created_before", created_before)
+    filters = RoundFilters(round_state, since, until)
     return answer(request, await reads.rounds(filters, PageRequest(limit, cursor, page), names))
 
 

@@ -24,7 +24,7 @@ from handlers.api.parameters import (
     TaskFields,
     TaskSort,
     Until,
-    check_instants,
+    instant,
     shows,
 )
 from handlers.http import answer, pick
@@ -70,9 +70,9 @@ async def list_tasks(
     the first page is met exactly once, unless it no longer matches the filters.
     """
     names = choose(fields, views.TASK_SUMMARY, views.TASK_SUMMARY)
-    check_instants(created_from=created_from, created_before=created_before)
+    since, until = instant("created_from", created_from), instant("created_before", created_before)
     user_id = request.user.confine(user_id)
-    filters = TaskFilters(status, agent_id, user_id, kind, created_from, created_before)
+    filters = TaskFilters(status, agent_id, user_id, kind, since, until)
     return answer(request, await reads.tasks(filters, PageRequest(limit, cursor, page, sort), names))
 
 

@@ -190,6 +190,9 @@ async def test_filters(client: httpx.AsyncClient, database: asyncpg.Pool, lists:
         {"created_from": "yesterday"},
         {"created_from": "2026-11-23T00:00:00"},
         {"created_before": "infinity"},
+        {"created_before": "2585923"},
+        {"created_from": "2026-11-23"},
+        {"created_from": "2026-11-23T08"},
         {"created_before": "0001-01-01T00:00:00"},
         {"user_id": "%"},
     ):
