@@ -7,7 +7,7 @@ has the table); what no tag covers is read from the database.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final, Protocol
@@ -16,14 +16,16 @@ from uuid import UUID
 import orjson
 
 from handlers import queries, views
-from handlers.paging import Page, Row, encode
-from handlers.queries import AgentFilters, PageRequest, Queries, TaskFilters
+from handlers.lists import AgentFilters, Lists, RoundFilters, TaskFilters
+from handlers.paging import Body, PageRequest, Row, encode
+from handlers.queries import Queries
 from schemas.cache import (
     AGENTS_TAG,
     LEADERBOARDS_TAG,
     Period,
     Ttl,
     agent_key,
+    agent_stats_key,
     agent_tag,
     leaderboard_key,
     query_key,
@@ -51,6 +53,11 @@ class Found(Protocol):
     @property
     def source(self) -> str: ...
 
+    @property
+    def stale(self) -> bool:
+        """It may be older than an invalidation: the database does not answer."""
+        ...
+
 
 class Cache(Protocol):
     """What a reader needs of `streams.cache.Cache`."""
@@ -73,6 +80,7 @@ class Uncached:
 
     value: bytes | None
     source: str = "bypass"
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +91,11 @@ class Session:
 
 
 class Reads:
-    """The read side: JSON by what it is about. Raises what `Queries` raises, and ParameterError."""
+    """The read side: JSON by what it is about. Raises what `Queries` and `Lists` raise."""
 
-    def __init__(self, queries: Queries, cache: Cache) -> None:
+    def __init__(self, queries: Queries, lists: Lists, cache: Cache) -> None:
         self._queries = queries
+        self._lists = lists
         self._cache = cache
 
     async def agent(self, agent_id: UUID) -> Found:
@@ -95,12 +104,34 @@ class Reads:
 
         return await self._cache.get(agent_key(agent_id), load, ttl=Ttl.AGENT_STATE)
 
+    async def agent_stats(self, agent_id: UUID) -> Found:
+        """Kept for a minute at most, and never into the next day: it tells what happened today."""
+        now = datetime.now(UTC)
+        left = 86_400 - (now.hour * 3600 + now.minute * 60 + now.second)
+
+        async def load() -> bytes | None:
+            return _one(await self._queries.agent_stats(agent_id, now.date()))
+
+        return await self._cache.get(agent_stats_key(agent_id), load, ttl=min(Ttl.AGENT_METRICS, left))
+
     async def agents(self, filters: AgentFilters, page: PageRequest, names: tuple[str, ...]) -> Found:
         async def load() -> bytes | None:
-            return (await self._queries.agents(filters, page, names)).encode()
+            return (await self._lists.agents(filters, page, names)).encode()
 
         key = _digest("agents", astuple(filters), astuple(page), names)
         return await self._cache.get(key, load, ttl=Ttl.QUERY_RESULT, tags=[AGENTS_TAG])
+
+    async def agents_with_tasks(
+        self,
+        filters: AgentFilters,
+        page: PageRequest,
+        names: tuple[str, ...],
+        each: int,
+        user_id: UUID | None,
+    ) -> Found:
+        """Never cached: which tags cover it is known only once it is read."""
+        found = await self._lists.agents_with_tasks(filters, page, names, each, user_id)
+        return Uncached(found.encode())
 
     async def task(self, task_id: UUID) -> Found:
         async def load() -> bytes | None:
@@ -116,7 +147,7 @@ class Reads:
         """
 
         async def load() -> bytes | None:
-            return (await self._queries.tasks(filters, page, names)).encode()
+            return (await self._lists.tasks(filters, page, names)).encode()
 
         if filters.agent_id is not None:
             tags = [agent_tag(filters.agent_id)]
@@ -129,9 +160,13 @@ class Reads:
             key = user_tasks_key(filters.user_id)
         return await self._cache.get(key, load, ttl=Ttl.QUERY_RESULT, tags=tags)
 
-    async def history(self, task_id: UUID, page: PageRequest) -> Found:
+    async def history(self, task_id: UUID, page: PageRequest, names: tuple[str, ...]) -> Found:
         """Never cached: an event that changes nothing about its task is history all the same."""
-        return Uncached(_body(await self._queries.history(task_id, page)))
+        return Uncached(_body(await self._lists.history(task_id, page, names)))
+
+    async def rounds(self, filters: RoundFilters, page: PageRequest, names: tuple[str, ...]) -> Found:
+        """Never cached: no tag covers a list of rounds."""
+        return Uncached((await self._lists.rounds(filters, page, names)).encode())
 
     async def round(self, round_id: UUID) -> Found:
         async def load() -> bytes | None:
@@ -140,11 +175,11 @@ class Reads:
         tags = [round_tag(round_id)]
         return await self._cache.get(round_key(round_id), load, ttl=Ttl.QUERY_RESULT, tags=tags)
 
-    async def votes(self, round_id: UUID, page: PageRequest) -> Found:
+    async def votes(self, round_id: UUID, page: PageRequest, names: tuple[str, ...]) -> Found:
         async def load() -> bytes | None:
-            return _body(await self._queries.votes(round_id, page))
+            return _body(await self._lists.votes(round_id, page, names))
 
-        key = _digest("votes", round_id, astuple(page))
+        key = _digest("votes", round_id, astuple(page), names)
         return await self._cache.get(key, load, ttl=Ttl.QUERY_RESULT, tags=[round_tag(round_id)])
 
     async def leaderboard(self, period: Period) -> Found:
@@ -193,13 +228,13 @@ def _one(row: Row | None) -> bytes | None:
     return None if row is None else encode(row)
 
 
-def _body(page: Page | None) -> bytes | None:
+def _body(page: Body | None) -> bytes | None:
     return None if page is None else page.encode()
 
 
 def _is_first_page(filters: TaskFilters, page: PageRequest, names: tuple[str, ...]) -> bool:
-    plain = filters == TaskFilters(user_id=filters.user_id) and page == PageRequest()
-    return plain and names == views.TASK_SUMMARY
+    plain = filters == TaskFilters(user_id=filters.user_id) and replace(page, sort=None) == PageRequest()
+    return plain and page.sort in (None, "-created_at") and names == views.TASK_SUMMARY
 
 
 def _digest(*parts: Any) -> str:

@@ -84,6 +84,8 @@ class HistoryEvent:
 
 @dataclass(frozen=True)
 class Tally:
+    """What a choice has: the weight and the number of its votes."""
+
     choice: str
     weight: float
     votes: int
@@ -145,6 +147,57 @@ class Leaderboard:
 
 
 @dataclass(frozen=True)
+class ListedAgent(Agent):
+    """An agent in a list; `tasks`, its newest, only with `include=tasks`."""
+
+    tasks: list[TaskSummary]
+
+
+@dataclass(frozen=True)
+class TaskCounts:
+    """An agent's tasks by their status now; those that ended count for the agent that they ended with."""
+
+    pending: int
+    assigned: int
+    processing: int
+    cancelled: int
+    completed: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class PeriodStats:
+    """From the day `start` (UTC) on; `success_ratio` is completed / (completed + failed)."""
+
+    start: date | None
+    points: int
+    completed: int
+    failed: int
+    agreed: int
+    success_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds from start to end of the last hundred completed tasks."""
+
+    tasks: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+@dataclass(frozen=True)
+class AgentStats:
+    """What an agent has to do, did, and earned."""
+
+    agent_id: UUID
+    tasks: TaskCounts
+    success_ratio: float | None
+    periods: dict[Period, PeriodStats]
+    recent: Durations
+
+
+@dataclass(frozen=True)
 class Pagination:
     """Pass `cursor` to get the next page."""
 
@@ -153,27 +206,103 @@ class Pagination:
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """With `page=`: where this page stands in the whole set."""
+
+    page: int
+    limit: int
+    total_records: int
+    total_pages: int
+
+
+@dataclass(frozen=True)
 class AgentPage:
-    data: list[Agent]
-    pagination: Pagination
+    """Agents, and where the next page begins."""
+
+    data: list[ListedAgent]
+    pagination: Pagination | Numbering
 
 
 @dataclass(frozen=True)
 class TaskPage:
+    """Tasks, and where the next page begins."""
+
     data: list[TaskSummary]
-    pagination: Pagination
+    pagination: Pagination | Numbering
+
+
+@dataclass(frozen=True)
+class RoundPage:
+    """Rounds, and where the next page begins."""
+
+    data: list[Round]
+    pagination: Pagination | Numbering
 
 
 @dataclass(frozen=True)
 class HistoryPage:
+    """Events, and where the next page begins."""
+
     data: list[HistoryEvent]
     pagination: Pagination
 
 
 @dataclass(frozen=True)
 class VotePage:
+    """Votes, and where the next page begins."""
+
     data: list[Vote]
     pagination: Pagination
+
+
+@dataclass(frozen=True)
+class ParameterFault:
+    """A parameter, and what is wrong about it."""
+
+    parameter: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Problem details (RFC 9457).
+
+    `type` is a page that says what to do; `trace_id` finds the request in our logs.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    trace_id: str
+    errors: list[ParameterFault] | None = None
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """What a `type` of problem details stands for."""
+
+    name: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """The process runs."""
+
+    status: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """`degraded` is ready: without Redis we are slower, not wrong."""
+
+    status: str
+    checks: dict[str, str]
 
 
 def names(view: type) -> tuple[str, ...]:
@@ -183,3 +312,10 @@ def names(view: type) -> tuple[str, ...]:
 TASK: Final = names(Task)
 TASK_SUMMARY: Final = names(TaskSummary)
 AGENT: Final = names(Agent)
+ROUND: Final = names(Round)
+VOTE: Final = names(Vote)
+EVENT: Final = names(HistoryEvent)
+RANK: Final = names(Rank)
+STATS: Final = names(AgentStats)
+PICKABLE: Final = (TaskSummary, Task, Agent, ListedAgent, AgentStats, HistoryEvent, Round, Vote, Rank)
+"""What `fields=` picks from: no field of these is sure to be there."""

@@ -97,8 +97,9 @@ def lock_key(resource: str) -> str:
     return f"lock:{resource}"
 
 
-def rate_limit_key(user_id: UUID, action: str) -> str:
-    return f"rl:{user_id}:{action}"
+def rate_limit_key(subject: UUID | str, action: str) -> str:
+    """`subject` is a user, or what stands for a client that is none."""
+    return f"rl:{subject}:{action}"
 
 
 def agent_tag(agent_id: UUID) -> str:

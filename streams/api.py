@@ -1,10 +1,12 @@
-"""The read API as a process: Granian inside our own event loop."""
+"""The read API as a process, or as several that share a port: Granian inside our own event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +14,10 @@ import asyncpg
 import structlog
 import uvloop
 from granian.constants import Interfaces
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
+from handlers.access import Quota
+from handlers.api import Limits as ApiLimits
 from handlers.api import create_app
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
 from streams.bus import CacheBus
@@ -21,6 +26,8 @@ from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
 from streams.lifecycle import end, stop_on_signals
+from streams.processes import ProcessGroup
+from streams.ratelimit import RateLimiter
 from streams.refusal import reason
 from streams.registry import load_subscriptions
 from streams.settings import Settings, require
@@ -38,7 +45,32 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigurationError: a URL is missing or cannot be used; nothing was started.
     """
+    if settings.api_workers > 1:
+        raise SystemExit(uvloop.run(_share(settings)))
     uvloop.run(Api(settings).run())
+
+
+async def _share(settings: Settings) -> int:
+    """Run the workers until a signal, or until one of them ends; returns the exit status.
+
+    The kernel spreads connections over the processes that listen on the port (SO_REUSEPORT).
+    """
+    stop = stop_on_signals()
+    port = settings.http_port or free_port(settings.http_host)
+    own = {"STREAMS_HTTP_PORT": str(port), "STREAMS_API_WORKERS": "1"}
+    async with ProcessGroup(stop_seconds=settings.shutdown_seconds + 10) as group:
+        for number in range(settings.api_workers):
+            group.start(f"api {number}", [sys.executable, "-m", "streams", "api"], env={**os.environ, **own})
+        ended = asyncio.create_task(group.wait())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ended, stopped):
+            task.cancel()
+        if stop.is_set():
+            return 0
+        child = ended.result()
+        log.error("a worker ended", worker=child.name, status=child.process.returncode)
+        return 1
 
 
 class Api:
@@ -57,6 +89,7 @@ class Api:
             local=LocalLimits(settings.l1_entries, settings.l1_bytes, settings.l1_seconds),
         )
         self._bus = self._ear()
+        self._limiter = RateLimiter(redis)
         self.host = settings.http_host
         self.port = settings.http_port or free_port(settings.http_host)
 
@@ -65,14 +98,7 @@ class Api:
         stop = stop or stop_on_signals()
         if not await self._connect(stop):
             return
-        app = create_app(
-            pool=self._database.pool,
-            cache=self._cache,
-            metrics=self._telemetry.metrics,
-            api_open=self._settings.api_open,
-            documents=self._documents,
-        )
-        requests = Requests(traced(app, self._telemetry.tracing))
+        requests = Requests(traced(self._app(), self._telemetry.tracing))
         self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
         self._telemetry.metrics.ready.set(1)
         server = embedded(requests, self.host, self.port, Interfaces.ASGI)
@@ -99,6 +125,25 @@ class Api:
             )
             return None
         return CacheBus(url.get_secret_value(), "api", self._cache, self._telemetry.metrics)
+
+    def _app(self) -> Any:
+        settings = self._settings
+        rate = settings.requests_per_second
+        app = create_app(
+            pool=self._database.pool,
+            cache=self._cache,
+            metrics=self._telemetry.metrics,
+            limiter=self._limiter,
+            is_open=settings.api_open,
+            limits=ApiLimits(
+                quota=None if rate is None else Quota(rate, max(1, round(rate))),
+                seconds=settings.pool.query_timeout,
+                heavy=max(1, settings.pool.max_size // 2),
+            ),
+            documents=self._documents,
+        )
+        proxies = list(settings.trusted_proxies)
+        return wrap_asgi_with_proxy_headers(app, proxies) if proxies else app
 
     async def _connect(self, stop: asyncio.Event) -> bool:
         """Wait for PostgreSQL, however long it takes to come up; False if we were to stop meanwhile."""

@@ -54,6 +54,10 @@ _POOLS = {
 }
 
 _UNPREFIXED = {"AMQP_URL", "DATABASE_URL", "REDIS_URL"}
+
+API_RATE = 50.0
+"""Requests a second of a user, as the performance guide has it."""
+
 DEFAULT_HANDLERS = ("handlers.tasks", "handlers.votes", "handlers.agents", "handlers.invalidations")
 
 
@@ -163,6 +167,13 @@ class Settings(BaseSettings):
     """For `doctor` and `top`: RabbitMQ's management API, as in https://monitor:password@broker:15671."""
     api_open: bool = False
     """Serve the read API without bearer tokens. For development only."""
+    api_rate: float | None = Field(None, ge=0, le=10_000_000)
+    """Requests a second for each user of the read API, or each address without tokens; 0: no limit.
+    Unset: 50, and no limit with STREAMS_API_OPEN."""
+    api_workers: int = Field(1, ge=1, le=64)
+    """Processes of `streams api` that share its port."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas."""
     trace_context: TraceOrigin = TraceOrigin.PARENT
     """What a message's trace context is to ours: parent or link. With link, producers cannot choose what
     we sample."""
@@ -171,7 +182,9 @@ class Settings(BaseSettings):
     log_json: bool = False
     """One JSON object a line instead of readable text."""
 
-    @field_validator("handlers", "migrations", "worker_urls", "updater_urls", "api_urls", mode="before")
+    @field_validator(
+        "handlers", "migrations", "worker_urls", "updater_urls", "api_urls", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -236,6 +249,13 @@ class Settings(BaseSettings):
     @property
     def pool(self) -> PoolProfile:
         return _POOLS[self.profile]
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """The read API's limit for each client; None for none."""
+        if self.api_rate is None:
+            return None if self.api_open else API_RATE
+        return self.api_rate or None
 
     @property
     def retention(self) -> timedelta:

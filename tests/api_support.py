@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,9 @@ import asyncpg
 import httpx
 import orjson
 
-from handlers.api import create_app
+from handlers.access import Limiter, Quota, Verdict
+from handlers.api import Limits, create_app
+from handlers.shell import Shell
 from schemas.fields import dated
 from schemas.ids import uuid7
 from streams.cache import Cache, Cached, Source, connect_redis
@@ -32,26 +35,68 @@ class NoCache:
         return False
 
 
+class NoLimiter:
+    """Lets everybody pass."""
+
+    async def take(self, key: str, quota: Quota) -> Verdict:
+        return Verdict(True, quota.burst, 0, 0)
+
+
 @asynccontextmanager
 async def reading(
-    database: asyncpg.Pool, redis_url: str, *, api_open: bool = True
+    database: asyncpg.Pool, redis_url: str, *, api_open: bool = True, **options: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Cache]]:
     """A client of an application in this process, and its cache."""
     cache = Cache(connect_redis(redis_url, "test-api"))
-    async with client_of(database, cache, api_open=api_open) as client:
+    async with client_of(database, cache, api_open=api_open, **options) as client:
         yield client, cache
     await cache.close()
 
 
 @asynccontextmanager
 async def client_of(
-    database: asyncpg.Pool, cache: Cache | NoCache, *, api_open: bool = True
+    database: asyncpg.Pool, cache: Cache | NoCache, *, api_open: bool = True, **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(pool=database, cache=cache, metrics=Metrics(), api_open=api_open)
+    app = app_of(database, cache, api_open=api_open, **options)
     # An error that reaches the client as 500 is an answer; that it is one is what tests look at.
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         yield client
+
+
+def app_of(
+    database: Any,
+    cache: Cache | NoCache,
+    *,
+    api_open: bool = True,
+    limiter: Limiter | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Shell:
+    return create_app(
+        pool=database,
+        cache=cache,
+        metrics=Metrics(),
+        limiter=limiter or NoLimiter(),
+        is_open=api_open,
+        limits=limits or Limits(),
+        **options,
+    )
+
+
+@asynccontextmanager
+async def recording(database_url: str, said: list[Any], *, size: int = 2) -> AsyncIterator[asyncpg.Pool]:
+    """A pool whose statements are recorded, as asyncpg.LoggedQuery, but for those of the pool itself."""
+
+    def record(query: Any) -> None:
+        if not query.query.startswith("SELECT pg_advisory_unlock_all()"):
+            said.append(query)
+
+    async def watch(connection: Any) -> None:
+        connection.add_query_logger(record)
+
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=size, setup=watch) as pool:
+        yield pool
 
 
 def id_after(seconds: float) -> UUID:
@@ -85,15 +130,53 @@ async def add_agent(database: asyncpg.Pool, **columns: Any) -> UUID:
     return UUID(str(values["id"]))
 
 
-async def add_session(database: asyncpg.Pool, token: str, *, seconds: float = 3600) -> None:
+async def add_session(
+    database: asyncpg.Pool, token: str, *, seconds: float = 3600, roles: Sequence[str] = ()
+) -> UUID:
+    """A session; returns its user."""
     ends = datetime.now(UTC) + timedelta(seconds=seconds)
+    user_id = uuid4()
     values = {
         "id": uuid4(),
-        "user_id": uuid4(),
+        "user_id": user_id,
+        "roles": list(roles),
         "token_hash": sha256(token.encode()).digest(),
         "expires_at": ends,
     }
     await insert(database, "sessions", values)
+    return user_id
+
+
+async def add_event(database: asyncpg.Pool, entity_id: UUID, **columns: Any) -> None:
+    values = {
+        "entity_id": entity_id,
+        "time": datetime.now(UTC),
+        "type": "task.created",
+        "source": "tests",
+        "event_id": str(uuid4()),
+        "batch_id": uuid4(),
+        "data": {},
+    } | columns
+    await insert(database, "event_history", values)
+
+
+async def add_vote(database: asyncpg.Pool, round_id: UUID, **columns: Any) -> None:
+    values = {
+        "round_id": round_id,
+        "created_at": dated(round_id),
+        "agent_id": uuid4(),
+        "choice": "yes",
+        "weight": Decimal(1),
+        "cast_at": datetime.now(UTC),
+        "stamp": b"",
+    } | columns
+    await insert(database, "votes", values)
+
+
+async def add_round(database: asyncpg.Pool, round_id: UUID | None = None, **columns: Any) -> UUID:
+    round_id = round_id or uuid7()
+    await insert(database, "rounds", {"id": round_id, "created_at": dated(round_id)} | columns)
+    return round_id
 
 
 async def insert(database: asyncpg.Pool, table: str, values: dict[str, Any]) -> None:

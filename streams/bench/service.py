@@ -83,6 +83,7 @@ class Processes:
             "STREAMS_HTTP_HOST": "127.0.0.1",
             "STREAMS_HTTP_PORT": str(port),
             "STREAMS_API_OPEN": "1",
+            "STREAMS_API_RATE": "1000000",  # the limiter is at work, and refuses nobody
             "STREAMS_LOG_LEVEL": os.environ.get("STREAMS_LOG_LEVEL", "WARNING"),
         }
         self._start(name, arguments or [*module, role], own | self._telemetry())

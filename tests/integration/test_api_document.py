@@ -7,24 +7,17 @@ import orjson
 import pytest
 import yaml
 
-from handlers.api import create_app
 from streams.api import contract_pages
 from streams.asyncapi import Limits, build, to_html
 from streams.registry import load_subscriptions
 from streams.settings import Settings
-from streams.telemetry import Metrics
-from tests.api_support import NoCache
+from tests.api_support import NoCache, app_of
 
 
 @pytest.fixture
 async def client() -> httpx.AsyncClient:
-    app = create_app(
-        pool=None,  # type: ignore[arg-type] - nothing here asks the database
-        cache=NoCache(),
-        metrics=Metrics(),
-        api_open=False,
-        documents=contract_pages(Settings.load()),
-    )
+    # Nothing here asks the database.
+    app = app_of(None, NoCache(), api_open=False, documents=contract_pages(Settings.load()))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
-from uuid import UUID, uuid4
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -12,10 +16,11 @@ import orjson
 import pytest
 
 from handlers import views
-from handlers.paging import encode_cursor
+from handlers.paging import encode_cursor, scope_of
 from schemas.ids import uuid7
 from streams.cache import Cache, connect_redis
-from tests.api_support import add_agent, add_task, reading
+from streams.ratelimit import RateLimiter
+from tests.api_support import add_agent, add_task, reading, recording
 
 INJECTIONS = (
     "id;DROP TABLE tasks",
@@ -84,6 +89,16 @@ IDS = (
     str(uuid4()),
 )
 
+SORTS = (
+    "name",
+    "id; DROP TABLE tasks",
+    "created_at DESC",
+    "-id",
+    "payload",
+    "--created_at",
+    "created_at,id",
+)
+
 LIMITS = ("0", "-1", "101", "1.5", "", "ten", "9" * 40, "0x10", "null")
 
 LISTS = (
@@ -134,7 +149,7 @@ async def test_cursors(client: httpx.AsyncClient, lists: list[str]) -> None:
 
 
 async def test_a_cursor_of_another_list(client: httpx.AsyncClient, lists: list[str]) -> None:
-    agents_cursor = encode_cursor((uuid4(),))
+    agents_cursor = encode_cursor((uuid4(),), scope_of("agents", None, None, "id"))
     refused(await client.get("/v1/tasks", params={"cursor": agents_cursor}), 400)
     refused(await client.get(lists[4], params={"cursor": agents_cursor}), 400)
 
@@ -143,6 +158,12 @@ async def test_limits(client: httpx.AsyncClient, lists: list[str]) -> None:
     for path in lists:
         for text in LIMITS:
             refused(await client.get(path, params={"limit": text}), 400)
+
+
+async def test_sort_keys(client: httpx.AsyncClient, lists: list[str]) -> None:
+    for path in lists[:4]:
+        for text in SORTS:
+            refused(await client.get(path, params={"sort": text}), 400)
 
 
 async def test_ids(client: httpx.AsyncClient) -> None:
@@ -169,6 +190,9 @@ async def test_filters(client: httpx.AsyncClient, database: asyncpg.Pool, lists:
         {"created_from": "yesterday"},
         {"created_from": "2026-11-23T00:00:00"},
         {"created_before": "infinity"},
+        {"created_before": "2585923"},
+        {"created_from": "2026-11-23"},
+        {"created_from": "2026-11-23T08"},
         {"created_before": "0001-01-01T00:00:00"},
         {"user_id": "%"},
     ):
@@ -196,19 +220,88 @@ async def test_headers(client: httpx.AsyncClient, lists: list[str]) -> None:
         assert (await client.get(lists[1], headers={"Accept-Encoding": value})).status_code == 200
 
 
-async def test_nothing_but_well_formed_keys_reaches_redis(
-    client: httpx.AsyncClient, lists: list[str], redis_url: str
+KNOWN = {"null", "status_stamp"}  # words of our own statements
+HOSTILE = sorted({text for text in (*INJECTIONS, *CURSORS, *IDS) if len(text) > 3} - KNOWN)
+PARAMETERS = (
+    "fields",
+    "cursor",
+    "sort",
+    "include",
+    "status",
+    "state",
+    "kind",
+    "agent_id",
+    "page",
+    "limit",
+    "x",
+)
+
+
+async def test_nothing_hostile_reaches_a_statement_or_a_key(
+    database_url: str, redis_url: str, lists: list[str]
 ) -> None:
-    for path in lists:
-        for text in (*INJECTIONS, *CURSORS):
-            await client.get(path, params={"kind": text, "fields": text, "cursor": text})
-        await client.get(path)
-    await client.get("/v1/tasks", params={"agent_id": str(UUID(int=5)), "kind": "a b\r\nFLUSHALL\r\n"})
-    redis = connect_redis(redis_url, "test")
-    keys = [key.decode() for key in await redis.keys("*")]
-    allowed = "abcdefghijklmnopqrstuvwxyz0123456789:-"
+    """What the servers were told while everything hostile was put everywhere: statements that are ours to
+    the letter, with the rest as arguments; keys that are ours to the letter."""
+    queries: list[Any] = []
+
+    listener = connect_redis(redis_url, "listener")
+    commands: list[str] = []
+    async with (
+        recording(database_url, queries) as pool,
+        reading(pool, redis_url) as (client, _),
+        listener.monitor() as monitor,
+    ):
+        for path in (*lists, "/v1/rounds"):  # what is well-formed makes the statements that there may be
+            await client.get(path)
+        asked = 0
+        for path in (*lists, "/v1/rounds", lists[4].removesuffix("/events"), "/v1/leaderboards/daily"):
+            for text in HOSTILE:
+                for name in PARAMETERS:
+                    try:
+                        answer = await client.get(path, params={name: text})
+                    except httpx.InvalidURL:
+                        continue
+                    asked += 1
+                    assert answer.status_code in (200, 304, 400, 404), (path, name, text, answer.text)
+        for text in HOSTILE:
+            for path in ("/v1/leaderboards/", "/v1/tasks/", "/v1/rounds/", "/v1/agents/"):
+                answer = await client.get(path + quote(text, safe=""))
+                assert answer.status_code in (400, 404), (path, text)
+            headers = {"If-None-Match": text.encode(), "Authorization": b"Bearer " + text.encode()}
+            if not set(text) & set("\0\n"):
+                assert (await client.get(lists[0], headers=headers)).status_code == 200
+        end = "the end"
+        await client_says(redis_url, end)
+        async with asyncio.timeout(20):
+            while end not in (said := str((await monitor.next_command())["command"])):
+                commands.append(said)
+    assert asked > 2000
+    texts = {query.query for query in queries}
+    assert len(texts) < 60, "a handful of statements, however much was asked"
+    assert not [text for text in texts for bad in HOSTILE if bad in text and bad != "id, "]
+    grammar = re.compile(r"\b(?:q|t|s|ag|ut|lb|u|rl|stats:ag):\S*")
+    keys = [key for said in commands for key in grammar.findall(said)]
     assert keys
-    assert [key for key in keys if set(key) - set(allowed)] == []
+    assert not [key for key in keys if not re.fullmatch(r"[a-z0-9:_-]+", key)]
+    assert not [said for said in commands for bad in HOSTILE if f" {bad}" in said]
+
+
+async def client_says(redis_url: str, text: str) -> None:
+    redis = connect_redis(redis_url, "test")
+    await redis.echo(text)
+    await redis.aclose()
+
+
+async def test_tokens_become_nothing_but_digests(database: asyncpg.Pool, redis_url: str) -> None:
+    redis = connect_redis(redis_url, "test")
+    async with reading(database, redis_url, api_open=False, limiter=RateLimiter(redis)) as (client, _):
+        for text in (*INJECTIONS, *CURSORS, "s:*", "rl:x", "../..", "*", "x" * 2000):
+            if set(text) & set("\0\n"):
+                continue
+            answer = await client.get("/v1/agents", headers={"Authorization": b"Bearer " + text.encode()})
+            refused(answer, 401, 429)
+    for key in await redis.keys("*"):
+        assert re.fullmatch(rb"rl:at-[0-9a-f]{16}:auth", key), key
     await redis.aclose()
 
 

@@ -118,7 +118,7 @@ async def _good(secured: Secured, client: httpx.AsyncClient, api: str, seen: Evi
     """A task's life, read through the API under a marked token; its end must reach the reader's cache."""
     task_id, token = str(uuid7()), canary("token")
     admin = await connect(secured.stack.urls.database)
-    await add_session(admin, token)  # type: ignore[arg-type]
+    await add_session(admin, token, roles=["operator"])  # type: ignore[arg-type]
     await admin.close()
     url, bearer = f"{api}/v1/tasks/{task_id}", {"Authorization": f"Bearer {token}"}
     seen.unauthorized = (await client.get(url)).status_code

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 import asyncpg
@@ -17,11 +18,14 @@ from aiormq.exceptions import ChannelAccessRefused
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from handlers.access import Quota
+from schemas.cache import rate_limit_key
 from schemas.errors import Unavailable
 from streams.cache import RedisClient, connect_redis
 from streams.database import connect
 from streams.declare import declare, declare_or_find
 from streams.health import free_port
+from streams.ratelimit import RateLimiter
 from streams.registry import load_subscriptions
 from streams.topology import Topology
 from tests.security.secured import HANDLERS, INFRA, Secured
@@ -223,6 +227,14 @@ async def test_a_user_of_redis_may_not(secured: Secured, user: str) -> None:
         for command in (*EVERYWHERE, *REDIS_FORBIDDEN[user]):
             with pytest.raises(ResponseError, match=r"permission|can't (?:run|access)"):
                 await client.execute_command(*command)
+
+
+async def test_the_api_counts_requests_in_redis(secured: Secured) -> None:
+    """A limiter that may not would limit locally: each would begin anew."""
+    key, quota = rate_limit_key(uuid4(), "read"), Quota(rate=0.01, burst=5)
+    async with redis_as(secured, "api") as client:
+        left = [(await RateLimiter(client).take(key, quota)).remaining for _ in range(3)]
+    assert left == [4, 3, 2]
 
 
 async def test_an_operator_of_redis_looks_and_removes(secured: Secured) -> None:
