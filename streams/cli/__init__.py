@@ -21,6 +21,7 @@ from streams.cli import (
     scores,
     stack,
     tail,
+    top,
     topology,
     trace,
     verify,
@@ -66,6 +67,7 @@ app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("scores")(scores.scores)
 app.command("doctor")(doctor.doctor)
+app.command("top")(top.top)
 app.add_typer(bench.app, name="bench")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(partitions.app, name="partitions")

@@ -27,6 +27,7 @@ class Limits:
     bloat_bytes: int = 100 * MIB
     unused_after_days: float = 7.0
     """Before that an index that was never used may only not have been needed yet."""
+    unused_bytes: int = MIB
     database_cache_hits: float = 0.95
     fewest_blocks: int = 10_000
 

@@ -155,7 +155,7 @@ async def unused(patient: Patient) -> Finding:
             f"statistics are only {duration(days * 86400)} old",
             f"Ask after {patient.limits.unused_after_days:g} days.",
         )
-    rows = await patient.postgres.fetch(_UNUSED, 1024 * 1024)
+    rows = await patient.postgres.fetch(_UNUSED, patient.limits.unused_bytes)
     named = ", ".join(f"{row['name']} ({size(row['bytes'])})" for row in rows[:5])
     more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
     drops = [f"-- DROP INDEX {row['name']};" for row in rows]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
 from streams.doctor.postgres.probe import size
 from streams.doctor.postgres.sessions import clock_finding, link_finding
 from streams.doctor.rabbitmq.versions import troubles
+from streams.topology import CACHE_BUS
 from streams.watch import escaped
 
 _BASELINE: Final = "Baseline: resource metrics"
@@ -142,14 +144,17 @@ async def version(patient: Patient) -> Finding:
 
 @check(
     "rabbitmq.unroutable",
-    "messages that no queue took, dropped or returned, since the node started",
+    "messages that no queue took, but for those of `cache-bus`, to which nobody need listen",
     target="none dropped",
     remedy="A producer publishes to an exchange that nothing is bound to: see `streams topology check`.",
 )
 async def unroutable(patient: Patient) -> Finding:
-    stats = patient.rabbitmq.overview.get("message_stats") or {}
-    dropped, returned = stats.get("drop_unroutable", 0), stats.get("return_unroutable", 0)
-    return unless(not dropped, f"{dropped} dropped, {returned} returned")
+    probe, vhost = patient.rabbitmq, quote(patient.rabbitmq.vhost, safe="")
+    stats = (await probe.get(f"/api/vhosts/{vhost}")).get("message_stats") or {}
+    bus = (await probe.get(f"/api/exchanges/{vhost}/{CACHE_BUS}")).get("message_stats") or {}
+    unheard = bus.get("publish_in", 0) - bus.get("publish_out", 0)
+    dropped = max(0, stats.get("drop_unroutable", 0) - max(0, unheard))
+    return unless(not dropped, f"{dropped} dropped, {stats.get('return_unroutable', 0)} returned")
 
 
 async def _connections(patient: Patient) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Final
 
@@ -17,21 +18,22 @@ _PINGS: Final = 20
 
 @check(
     "redis.latency",
-    "the slowest of 20 PINGs from here, the network included",
+    "the median of 20 PINGs from here, the network included",
     target="< 10 ms",
     remedy="Look at redis.slow-log and redis.events; is Redis swapping, or far away?",
     guide=_SLOW,
 )
 async def latency(patient: Patient) -> Finding:
-    slowest = 0.0
+    times = []
     for _ in range(_PINGS):
         started = time.perf_counter()
         await patient.redis.call("PING")
-        slowest = max(slowest, time.perf_counter() - started)
-    measured = f"{slowest * 1000:.2g} ms"
-    if slowest * 1000 > patient.limits.slow_ping_ms:
+        times.append((time.perf_counter() - started) * 1000)
+    median = statistics.median(times)  # the slowest would mostly be ours: other checks share this loop
+    measured = f"{median:.2g} ms"
+    if median > patient.limits.slow_ping_ms:
         return critical(measured)
-    return unless(slowest * 1000 < patient.limits.ping_ms, measured)
+    return unless(median < patient.limits.ping_ms, measured)
 
 
 @check(

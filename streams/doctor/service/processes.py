@@ -103,6 +103,8 @@ async def consumers(patient: Patient) -> Finding:
             expected[queue] = expected.get(queue, 0) + value
         for queue, value in sample.by("streams_consumers_reported", "queue").items():
             reported[queue] = max(reported.get(queue, 0), value)
+    if not any(reported.values()):
+        return unknown("not compared yet", "Ask again after STREAMS_WATCHDOG_SECONDS.")
     short = [
         f"{q}: {reported[q]:.0f} of {n:.0f}" for q, n in expected.items() if q in reported and reported[q] < n
     ]

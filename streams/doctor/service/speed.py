@@ -112,13 +112,16 @@ async def hit_ratio(patient: Patient) -> Finding:
 
 
 def _hits(service: Service, *, window: bool) -> tuple[float | None, float]:
-    """A look-up is one at the first level; a hit at any level answers it."""
+    """A hit at any level answers a look-up; what the last level does not have goes to PostgreSQL."""
     count = service.increase if window else service.total
     name = "streams_cache_requests_total"
+    levels = {level for sample in service.samples() for level in sample.by(name, "level")}
     hits = count(name, result="hit") or 0.0
-    loads = count("streams_cache_load_seconds_count")
-    missed = (count(name, level="l2", result="miss") or 0.0) if loads is None else loads
-    total = hits + missed
+    unanswered = [
+        (count(name, level=level, result="miss") or 0.0) + (count(name, level=level, result="bypass") or 0.0)
+        for level in levels
+    ]
+    total = hits + min(unanswered, default=0.0)
     return (hits / total if total else None), total
 
 

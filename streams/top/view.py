@@ -1,0 +1,283 @@
+"""The numbers of one frame: pure, from readings of the processes.
+
+A number that nobody tells is None, and shown as "-": processes of several versions are watched, and what one
+does not measure must not look like 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from streams.scrape import Change, Sample
+from streams.scrape.sample import quantile
+from streams.scrape.target import Reading
+
+_REQUESTS: Final = "streams_http_request_duration_seconds"
+_QUERIES: Final = ("streams_db_query_duration_seconds", "streams_db_query_seconds")
+_QUARANTINE: Final = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue over all processes; rates in events or batches a second, times in seconds."""
+
+    name: str
+    backlog: int | None
+    """Messages that wait in RabbitMQ; None without its management API."""
+    in_flight: float | None
+    stored: float | None
+    repeats: float | None
+    quarantined: float | None
+    batch: float | None
+    """Mean events of a batch."""
+    triggers: Mapping[str, float]
+    """Shares of what closed batches."""
+    transaction: float | None
+    """99th percentile."""
+    age: float | None
+    """99th percentile of the events' age at their commit."""
+    retries: float | None
+    paused: bool
+    expected: float
+    reported: float
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process."""
+
+    role: str
+    name: str
+    state: str
+    """ready, not ready, restarted, or down with the reason."""
+    well: bool
+    trouble: str = ""
+    cpu: float | None = None
+    """Of one core."""
+    memory: float | None = None
+    held: float | None = None
+    files: float | None = None
+    spans: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All of one moment."""
+
+    seconds: float | None
+    """Between the two readings that rates come from; None: there was only one."""
+    queues: Sequence[Queue]
+    processes: Sequence[Process]
+    stored: float | None = None
+    repeats: float | None = None
+    quarantined: float | None = None
+    backlog: int | None = None
+    commit_age: tuple[float | None, float | None] = (None, None)
+    """50th and 99th percentile, in seconds; so are the next ones."""
+    cache_age: tuple[float | None, float | None] = (None, None)
+    transaction: tuple[float | None, float | None] = (None, None)
+    query_p99: float | None = None
+    requests: float | None = None
+    request_time: tuple[float | None, float | None] = (None, None)
+    failed: float | None = None
+    """Requests answered with 5xx, a second."""
+    hits: Mapping[str, float] = field(default_factory=dict)
+    """Hit ratio by cache level."""
+    hit_ratio: float | None = None
+    """Of all look-ups, over all levels."""
+    evictions: float | None = None
+    pool_used: float | None = None
+    pool_most: float | None = None
+    pool_waiting: float | None = None
+    letters: float | None = None
+    paused: Sequence[str] = ()
+    partitions_ahead: float | None = None
+    partitions_table: str = ""
+    outbox: float | None = None
+    spans_dropped: float | None = None
+
+    @property
+    def up(self) -> int:
+        return sum(not process.state.startswith("down") for process in self.processes)
+
+
+def look(
+    readings: Sequence[Reading], changes: Sequence[Change], broker: Mapping[str, Mapping[str, Any]] | None
+) -> View:
+    """The numbers of a moment.
+
+    Args:
+        readings: of every process, those that are down included.
+        changes: since the reading before, of those that were read twice.
+        broker: RabbitMQ's queues by name, as its management API lists them.
+    """
+    samples = [reading.sample for reading in readings if reading.sample is not None]
+    known = {id(change.after): change for change in changes}
+    queues = [_queue(name, samples, changes, broker) for name in _queue_names(samples)]
+    partitions = [item for s in samples for item in s.by("streams_partitions_ahead_months", "table").items()]
+    table, ahead = min(partitions, key=lambda item: item[1], default=("", None))
+    told = None if broker is None else (broker.get(_QUARANTINE) or {}).get("messages")
+    size, idle = _total(samples, "streams_db_pool_size"), _total(samples, "streams_db_pool_idle")
+    return View(
+        seconds=max((change.seconds for change in changes), default=None),
+        queues=queues,
+        processes=[_process(r, known.get(id(r.sample))) for r in readings],
+        stored=_rate(changes, "streams_events_total", outcome="stored"),
+        repeats=_rate(changes, "streams_events_total", outcome="repeat"),
+        quarantined=_rate(changes, "streams_events_total", outcome="quarantined"),
+        backlog=None if broker is None else sum(q.backlog or 0 for q in queues),
+        commit_age=_percentiles(changes, "streams_event_age_at_commit_seconds"),
+        cache_age=_percentiles(changes, "streams_event_age_at_cache_seconds"),
+        transaction=_percentiles(changes, "streams_stage_seconds", stage="transaction"),
+        query_p99=next((p for n in _QUERIES if (p := _percentiles(changes, n)[1]) is not None), None),
+        requests=_requests(changes),
+        request_time=_request_time(changes),
+        failed=_failed(changes),
+        hits={level: share for level in _levels(samples) if (share := _hits(changes, level)) is not None},
+        hit_ratio=_hit_ratio(changes, _levels(samples)),
+        evictions=_rate(changes, "streams_cache_evictions_total"),
+        pool_used=None if size is None else size - (idle or 0.0),
+        pool_most=_total(samples, "streams_db_pool_max") or size,
+        pool_waiting=_total(samples, "streams_db_pool_waiting"),
+        letters=told if isinstance(told, int) else _highest(samples, "streams_quarantine_letters"),
+        paused=sorted(queue.name for queue in queues if queue.paused),
+        partitions_ahead=ahead,
+        partitions_table=table,
+        outbox=_highest(samples, "streams_outbox_pending"),
+        spans_dropped=_total(samples, "streams_spans_dropped_total"),
+    )
+
+
+def _queue_names(samples: Iterable[Sample]) -> list[str]:
+    return sorted({queue for sample in samples for queue in sample.by("streams_consumers_expected", "queue")})
+
+
+def _queue(
+    name: str,
+    samples: Sequence[Sample],
+    changes: Sequence[Change],
+    broker: Mapping[str, Mapping[str, Any]] | None,
+) -> Queue:
+    closed: dict[str, float] = {}
+    for change in changes:
+        for trigger, rate in change.rates("streams_batches_total", "trigger", queue=name).items():
+            closed[trigger] = closed.get(trigger, 0.0) + rate
+    total = sum(closed.values())
+    batches, events = (
+        _rate(changes, "streams_batch_size_count", queue=name),
+        _rate(changes, "streams_batch_size_sum", queue=name),
+    )
+    ready = None if broker is None else (broker.get(name) or {}).get("messages_ready", 0)
+    return Queue(
+        name=name,
+        backlog=ready if isinstance(ready, int) else None,
+        in_flight=_total(samples, "streams_in_flight_events", queue=name),
+        stored=_rate(changes, "streams_events_total", queue=name, outcome="stored"),
+        repeats=_rate(changes, "streams_events_total", queue=name, outcome="repeat"),
+        quarantined=_rate(changes, "streams_events_total", queue=name, outcome="quarantined"),
+        batch=(events or 0.0) / batches if batches else None,
+        triggers={trigger: rate / total for trigger, rate in closed.items() if rate} if total else {},
+        transaction=_percentiles(changes, "streams_stage_seconds", queue=name, stage="transaction")[1],
+        age=_percentiles(changes, "streams_event_age_at_commit_seconds", queue=name)[1],
+        # A counter that has no series yet has counted nothing.
+        retries=(_rate(changes, "streams_retries_total", queue=name) or 0.0) if changes else None,
+        paused=bool(_highest(samples, "streams_paused", queue=name)),
+        expected=_total(samples, "streams_consumers_expected", queue=name) or 0.0,
+        reported=_highest(samples, "streams_consumers_reported", queue=name) or 0.0,
+    )
+
+
+def _process(reading: Reading, change: Change | None) -> Process:
+    target, sample = reading.target, reading.sample
+    if sample is None:
+        return Process(target.role, target.name, f"down: {reading.trouble}", well=False)
+    troubles = "; ".join(f"{name}: {what}" for name, what in (reading.troubles or {}).items())
+    restarted = change is not None and change.restarted
+    ready = "restarted" if restarted else "ready"
+    return Process(
+        target.role,
+        target.name,
+        ready if reading.ready else "not ready",
+        well=bool(reading.ready) and not troubles,
+        trouble=troubles,
+        cpu=None if change is None else change.rate("process_cpu_seconds_total"),
+        memory=sample.total("process_resident_memory_bytes"),
+        held=sample.total("streams_held_bytes"),
+        files=sample.total("process_open_fds"),
+        spans=sample.total("streams_spans_waiting"),
+    )
+
+
+def _total(samples: Iterable[Sample], name: str, **labels: str) -> float | None:
+    known = [value for sample in samples if (value := sample.total(name, **labels)) is not None]
+    return sum(known) if known else None
+
+
+def _highest(samples: Iterable[Sample], name: str, **labels: str) -> float | None:
+    return max((v for s in samples if (v := s.highest(name, **labels)) is not None), default=None)
+
+
+def _rate(changes: Iterable[Change], name: str, **labels: str) -> float | None:
+    known = [value for change in changes if (value := change.rate(name, **labels)) is not None]
+    return sum(known) if known else None
+
+
+def _percentiles(changes: Iterable[Change], name: str, **labels: str) -> tuple[float | None, float | None]:
+    buckets: dict[str, float] = {}
+    for change in changes:
+        for bound, count in change.buckets(name, **labels).items():
+            buckets[bound] = buckets.get(bound, 0.0) + count
+    return quantile(buckets, 0.5), quantile(buckets, 0.99)
+
+
+def _routes(changes: Iterable[Change]) -> list[str]:
+    """The routes under /v1: our own readings and probes are not what the API is there for."""
+    routes = {r for c in changes for r in c.after.by(f"{_REQUESTS}_count", "route")}
+    return sorted(route for route in routes if route.startswith("/v1"))
+
+
+def _requests(changes: Sequence[Change]) -> float | None:
+    if not any(f"{_REQUESTS}_count" in change.after.series for change in changes):
+        return None
+    return sum(_rate(changes, f"{_REQUESTS}_count", route=route) or 0.0 for route in _routes(changes))
+
+
+def _request_time(changes: Sequence[Change]) -> tuple[float | None, float | None]:
+    buckets: dict[str, float] = {}
+    for change in changes:
+        for route in _routes(changes):
+            for bound, count in change.buckets(_REQUESTS, route=route).items():
+                buckets[bound] = buckets.get(bound, 0.0) + count
+    return quantile(buckets, 0.5), quantile(buckets, 0.99)
+
+
+def _failed(changes: Sequence[Change]) -> float | None:
+    if _requests(changes) is None:
+        return None
+    by_status = [change.rates(f"{_REQUESTS}_count", "status_code") for change in changes]
+    return sum(rate for rates in by_status for status, rate in rates.items() if status.startswith("5"))
+
+
+def _levels(samples: Iterable[Sample]) -> list[str]:
+    return sorted({level for s in samples for level in s.by("streams_cache_requests_total", "level")})
+
+
+def _hits(changes: Sequence[Change], level: str) -> float | None:
+    """Hits of the look-ups that reached a level; None without any."""
+    hits = _rate(changes, "streams_cache_requests_total", level=level, result="hit") or 0.0
+    total = _rate(changes, "streams_cache_requests_total", level=level) or 0.0
+    return hits / total if total else None
+
+
+def _hit_ratio(changes: Sequence[Change], levels: Sequence[str]) -> float | None:
+    """A hit at any level answers a look-up; what the last level does not have goes to PostgreSQL."""
+    name = "streams_cache_requests_total"
+    hits = _rate(changes, name, result="hit") or 0.0
+    missed = [
+        (_rate(changes, name, level=level) or 0.0) - (_rate(changes, name, level=level, result="hit") or 0.0)
+        for level in levels
+    ]
+    total = hits + min(missed, default=0.0)
+    return hits / total if total else None

@@ -1,0 +1,379 @@
+"""`streams doctor` against real servers: well, mis-tuned on purpose, and gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aio_pika
+import asyncpg
+import httpx
+import redis.asyncio
+
+from streams.doctor.limits import Limits
+from streams.doctor.model import Section, Verdict
+from streams.doctor.redis.probe import READS
+from streams.health import free_port
+from streams.producer import uuid7
+from streams.scrape import parse
+from streams.scrape.target import Target
+from tests.conftest import Servers
+from tests.examined import findings, results_of, whole_service, wrong
+from tests.support import event, eventually, publish
+
+# Of the local stack: it runs as its servers' administrator, and on whatever RabbitMQ the machine brings.
+KNOWN = {
+    "postgres.roles", "postgres.statement-statistics", "redis.users", "rabbitmq.version",
+    "service.rate-limit",
+}  # fmt: skip
+
+_LIMITS = Limits(fewest_lookups=20, fewest_blocks=100)
+
+
+async def test_a_healthy_service_has_nothing_critical_and_is_left_as_it_was(servers: Servers) -> None:
+    async with whole_service(servers, watchdog_seconds=0.5) as where, _commands(servers) as commands:
+        await _some_work(servers, where)
+        await eventually(lambda: _counted(servers, where), "our consumers are counted")
+        before = await _state(servers)
+        commands.clear()
+        found = await findings(servers, where, window=0.2, limits=_LIMITS)
+        after = await _state(servers)
+        sent = _of_the_doctor(commands)
+
+    assert {
+        n: f for n, f in found.items() if f.verdict is Verdict.CRITICAL and not n.startswith("host.")
+    } == {}
+    assert wrong(found) <= KNOWN, {name: found[name] for name in wrong(found) - KNOWN}
+    assert before == after
+    assert any(command.startswith("MEMORY USAGE") for command in sent)
+    of_the_client = ("CLIENT SET", "AUTH", "HELLO", "SELECT")
+    assert {command for command in sent if not command.startswith((*READS, *of_the_client))} == set()
+    for name in ("service.database-p99", "service.event-age", "service.cache-age", "service.api-p99",
+                 "postgres.missing-indexes", "service.retries", "service.pool-utilisation"):  # fmt: skip
+        assert found[name].verdict is Verdict.OK, (name, found[name])
+
+
+async def test_each_thing_that_is_mistuned_is_found_and_nothing_else(servers: Servers) -> None:
+    limits = Limits(
+        fewest_lookups=20, fewest_blocks=100, idle_in_transaction=0.0, long_transaction=1.0, lock_wait=0.0,
+        large_table_rows=1000, unused_after_days=0.0, unused_bytes=100_000, big_key_bytes=50_000,
+    )  # fmt: skip
+    async with whole_service(servers, watchdog_seconds=0.5) as where:
+        await eventually(lambda: _counted(servers, where), "our consumers are counted")
+        healthy = wrong(await findings(servers, where, limits=limits))
+        async with AsyncExitStack() as stack:
+            expected = await stack.enter_async_context(_mistuned_postgres(servers))
+            expected |= await stack.enter_async_context(_mistuned_redis(servers))
+            expected |= await stack.enter_async_context(_mistuned_rabbitmq(servers))
+            work = asyncio.create_task(_one_statement_for_each_row(servers, where))
+            found = await findings(servers, where, window=1.0, limits=limits, log_level="DEBUG")
+            await work
+    expected |= {"service.n-plus-one", "service.logging"}
+    assert wrong(found) - healthy == expected, {
+        name: found[name] for name in (wrong(found) - healthy) ^ expected
+    }
+    critical = {name for name in expected if found[name].verdict is Verdict.CRITICAL}
+    assert critical == {
+        "postgres.setting.synchronous_commit", "postgres.setting.full_page_writes", "postgres.lock-waits",
+        "rabbitmq.queue-type", "rabbitmq.arguments", "rabbitmq.consumers",
+    }  # fmt: skip
+    assert "idx_users_email ON users (email)" in " ".join(found["postgres.missing-indexes"].sql)
+    recreated = found["postgres.missing-indexes"].sql
+    assert any("ON ONLY tasks" in statement for statement in recreated)
+    assert all("DROP" not in sql or sql.startswith("--") for f in found.values() for sql in f.sql)
+    await _the_printed_sql_repairs(servers, recreated)
+
+
+async def test_a_server_that_is_gone_costs_its_section_and_no_more(servers: Servers) -> None:
+    nowhere = f"127.0.0.1:{free_port('127.0.0.1')}"
+    gone = Servers(
+        amqp=f"amqp://user:secret@{nowhere}/",
+        database=servers.database,
+        redis=f"redis://:secret@{nowhere}/0",
+        management=f"http://user:secret@{nowhere}",
+    )
+    results = await results_of(gone, [Target("worker", f"http://{nowhere}")])
+    found = {r.check.name: r.finding for r in results}
+    for section in (Section.REDIS, Section.RABBITMQ):
+        assert found[f"{section}.reachable"].verdict is Verdict.CRITICAL
+        others = [
+            r for r in results if r.check.section is section and not r.check.name.endswith(".reachable")
+        ]
+        assert {r.finding.verdict for r in others} == {Verdict.UNKNOWN}
+    assert found["service.processes"].verdict is Verdict.CRITICAL
+    assert found["postgres.missing-indexes"].verdict is Verdict.OK
+    assert "secret" not in str(results)
+
+
+async def test_the_command_reports_to_programs_by_its_status(servers: Servers) -> None:
+    environment = {**os.environ, **servers.environment, "STREAMS_MANAGEMENT_URL": servers.management}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streams", "doctor", "--json", "--window", "0",
+        "--only", "rabbitmq", "--only", "postgres.setting.fsync", "--api", "http://127.0.0.1:9",
+        env=environment, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out = (await process.communicate())[0]
+    report = json.loads(out)
+    # Nobody has declared anything on this virtual host.
+    assert process.returncode == report["status"] == 2
+    verdicts = {c["id"]: c["verdict"] for c in report["checks"]}
+    assert verdicts["rabbitmq.topology"] == "critical"
+    assert verdicts["postgres.setting.fsync"] == "ok"
+    assert {c["section"] for c in report["checks"]} == {"rabbitmq", "postgres"}
+    assert urlsplit(servers.management).password not in out.decode()
+
+
+async def _some_work(servers: Servers, where: list[Target]) -> None:
+    ids = [str(uuid7()) for _ in range(40)]
+    await publish(servers.amqp, "tasks", [event("task.created", {"task_id": i, "kind": "x"}) for i in ids])
+    api = next(target.url for target in where if target.role == "api")
+    async with httpx.AsyncClient(base_url=api) as http:
+
+        async def stored() -> bool:
+            return len((await http.get("/v1/tasks?limit=100")).json()["data"]) == len(ids)
+
+        await eventually(stored, "the tasks are stored")
+        await eventually(lambda: _applied(where), "the invalidations are applied")
+        for _ in range(25):
+            (await http.get(f"/v1/tasks/{ids[0]}")).raise_for_status()
+
+
+async def _applied(where: list[Target]) -> bool:
+    url = next(target.url for target in where if target.role == "updater")
+    async with httpx.AsyncClient() as http:
+        return "streams_event_age_at_cache_seconds_count" in (await http.get(f"{url}/metrics")).text
+
+
+async def _counted(servers: Servers, where: list[Target]) -> bool:
+    """Whether RabbitMQ's statistics, which come every five seconds, have our consumers; and our watchdogs."""
+    async with httpx.AsyncClient() as http:
+        for target in where[:2]:
+            sample = parse((await http.get(f"{target.url}/metrics")).text, 0.0)
+            if not all(sample.by("streams_consumers_reported", "queue").values()):
+                return False
+    async with httpx.AsyncClient(base_url=servers.management) as management:
+        found = (await management.get(f"/api/queues/{quote(_vhost(servers), safe='')}")).json()
+    return sum(queue.get("consumers", 0) for queue in found) >= 4
+
+
+def _vhost(servers: Servers) -> str:
+    return urlsplit(servers.amqp).path[1:]
+
+
+async def _state(servers: Servers) -> dict[str, Any]:
+    """What an examination must leave as it is."""
+    async with httpx.AsyncClient(base_url=servers.management) as management:
+        definitions = (await management.get(f"/api/definitions/{_vhost(servers)}")).json()
+    cache = redis.asyncio.from_url(servers.redis)
+    connection = await asyncpg.connect(servers.database)
+    try:
+        return {
+            "definitions": definitions,
+            "keys": sorted(await cache.keys()),
+            "configuration": await cache.config_get("*"),
+            "relations": await connection.fetchval("SELECT count(*) FROM pg_class"),
+            "settings": await connection.fetch("SELECT name, setting FROM pg_settings ORDER BY 1"),
+            "roles": await connection.fetch("SELECT rolname, rolconfig FROM pg_roles ORDER BY 1"),
+            "tasks": await connection.fetchval("SELECT count(*) FROM tasks"),
+            "extensions": await connection.fetchval("SELECT count(*) FROM pg_extension"),
+        }
+    finally:
+        await cache.aclose()
+        await connection.close()
+
+
+@asynccontextmanager
+async def _commands(servers: Servers) -> AsyncIterator[list[bytes]]:
+    """Every command that reaches Redis, a line each, as MONITOR shows it."""
+    parts = urlsplit(servers.redis)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(f"AUTH {parts.password}\r\nMONITOR\r\n".encode())
+    assert [await reader.readline() for _ in range(2)] == [b"+OK\r\n"] * 2
+    seen: list[bytes] = []
+
+    async def listen() -> None:
+        async for line in reader:
+            seen.append(line)  # noqa: PERF401
+
+    task = asyncio.create_task(listen())
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        writer.close()
+        await writer.wait_closed()
+
+
+def _of_the_doctor(lines: list[bytes]) -> set[str]:
+    """The commands, with their subcommands, that came over connections that call themselves ours."""
+    parsed = [re.match(rb'\+[\d.]+ \[\d+ ([^]]+)\] "(\w+)"(?: "(\w+)")?', line) for line in lines]
+    named = {m[1] for m, line in zip(parsed, lines, strict=True) if m and b'"streams-doctor"' in line}
+    words = [m.groups()[1:] for m in parsed if m and m[1] in named]
+    return {(f"{a.decode()} {(b or b'').decode()}").upper() for a, b in words}
+
+
+@asynccontextmanager
+async def _mistuned_postgres(servers: Servers) -> AsyncIterator[set[str]]:
+    name = urlsplit(servers.database).path[1:]
+    admin, idle, waiting = [await asyncpg.connect(servers.database) for _ in range(3)]
+    for parameter, value in (
+        ("work_mem", "'1GB'"), ("jit", "on"), ("synchronous_commit", "off"), ("random_page_cost", "4"),
+        ("log_min_duration_statement", "-1"), ("maintenance_work_mem", "'8MB'"), ("log_statement", "'all'"),
+        ("effective_io_concurrency", "1"),
+    ):  # fmt: skip
+        await admin.execute(f'ALTER DATABASE "{name}" SET {parameter} = {value}')
+    await admin.execute("ALTER SYSTEM SET full_page_writes = off")
+    await admin.execute("SELECT pg_reload_conf()")
+    await admin.execute("""
+        CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+        DROP INDEX idx_users_email; DROP INDEX idx_recent_tasks;
+        CREATE INDEX twice ON users (created_at DESC);
+        ALTER TABLE sessions SET (autovacuum_enabled = false);
+        INSERT INTO users (id, email) SELECT gen_random_uuid(), 'user ' || n FROM generate_series(1, 30000) n;
+        CREATE TABLE never_analyzed AS SELECT n FROM generate_series(1, 2000) n;
+        ALTER TABLE never_analyzed SET (autovacuum_enabled = false);
+        UPDATE never_analyzed SET n = n;
+    """)
+    for _ in range(60):
+        await admin.fetch("SELECT n FROM never_analyzed WHERE n = -1")
+    for _ in range(3):
+        await admin.execute("SELECT pg_sleep(0.11)")
+    await idle.execute("BEGIN; LOCK TABLE users")
+    blocked = asyncio.create_task(waiting.fetch("SELECT 1 FROM users"))
+    await eventually(
+        lambda: _holds(admin, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"), "one waits"
+    )
+    # Statistics of tables are written down when a session has been quiet for a moment.
+    statistics = (
+        "SELECT n_dead_tup >= 1000 AND seq_scan >= 50 FROM pg_stat_user_tables "
+        "WHERE relname = 'never_analyzed'"
+    )
+    await admin.execute("SELECT pg_stat_force_next_flush()")
+    await eventually(lambda: _holds(admin, statistics), "statistics are written")
+    try:
+        yield {
+            "postgres.setting.work_mem", "postgres.setting.jit", "postgres.setting.synchronous_commit",
+            "postgres.setting.random_page_cost", "postgres.setting.log_min_duration_statement",
+            "postgres.setting.maintenance_work_mem", "postgres.setting.log_statement",
+            "postgres.setting.full_page_writes", "postgres.configuration", "postgres.missing-indexes",
+            "postgres.duplicate-indexes", "postgres.unused-indexes", "postgres.autovacuum-exempt",
+            "postgres.stale-statistics", "postgres.dead-rows", "postgres.sequential-scans",
+            "postgres.slow-statements", "postgres.idle-in-transaction", "postgres.long-transactions",
+            "postgres.lock-waits",
+        }  # fmt: skip
+    finally:
+        await idle.execute("ROLLBACK")
+        await blocked
+        await admin.execute("ALTER SYSTEM RESET full_page_writes")
+        await admin.execute("SELECT pg_reload_conf()")
+        for connection in (admin, idle, waiting):
+            await connection.close()
+
+
+async def _holds(connection: asyncpg.Connection, condition: str) -> bool:
+    return bool(await connection.fetchval(condition))
+
+
+@asynccontextmanager
+async def _mistuned_redis(servers: Servers) -> AsyncIterator[set[str]]:
+    cache = redis.asyncio.from_url(servers.redis)
+    wanted = {
+        "maxmemory-policy": "allkeys-lru", "appendfsync": "always", "slowlog-log-slower-than": "-1",
+        "timeout": "0",
+    }  # fmt: skip
+    before = {name: (await cache.config_get(name))[name] for name in wanted}
+    maxmemory = (await cache.config_get("maxmemory"))["maxmemory"]
+    await cache.set("q:large", b"x" * 100_000, ex=600)
+    await cache.set("q:eternal", b"x")
+    await cache.set("q:" + "long" * 40, b"x", ex=600)
+    await cache.config_set("slowlog-log-slower-than", 0)
+    await cache.config_resetstat()
+    for _ in range(30):
+        await cache.get("q:not-there")
+    for name, value in wanted.items():
+        await cache.config_set(name, value)
+    used = (await cache.info("memory"))["used_memory"]
+    await cache.config_set("maxmemory", int(used * 1.15))
+    try:
+        yield {
+            "redis.eviction-policy", "redis.append-fsync", "redis.slow-log-threshold", "redis.idle-timeout",
+            "redis.big-keys", "redis.keys-without-ttl", "redis.long-keys", "redis.memory", "redis.hit-ratio",
+        }  # fmt: skip
+    finally:
+        await cache.config_set("maxmemory", maxmemory)
+        for name, value in before.items():
+            await cache.config_set(name, value)
+        await cache.slowlog_reset()
+        await cache.flushdb()
+        await cache.aclose()
+
+
+@asynccontextmanager
+async def _mistuned_rabbitmq(servers: Servers) -> AsyncIterator[set[str]]:
+    vhost = quote(_vhost(servers), safe="")
+    silent = await aio_pika.connect(f"{servers.amqp}?heartbeat=0")
+    channel = await silent.channel()
+    stray = await channel.declare_queue("stray", durable=True)
+    await channel.default_exchange.publish(aio_pika.Message(b"{}"), "stray")
+    await channel.default_exchange.publish(aio_pika.Message(b"{}"), "quarantine")
+    # The votes' queue is deleted and comes back as a classic one, before its worker notices.
+    await channel.queue_delete("votes.record_votes")
+    await channel.declare_queue("votes.record_votes", durable=True)
+    async with httpx.AsyncClient(base_url=servers.management) as management:
+        policy = {"pattern": "^tasks", "definition": {"message-ttl": 3_600_000}, "apply-to": "queues"}
+        (await management.put(f"/api/policies/{vhost}/short", json=policy)).raise_for_status()
+
+        async def counted() -> bool:
+            queues = {q["name"]: q for q in (await management.get(f"/api/queues/{vhost}")).json()}
+            connections = (await management.get("/api/connections")).json()
+            return (
+                queues["stray"].get("messages", 0) > 0
+                and queues["quarantine"].get("messages", 0) > 0
+                and queues["votes.record_votes"].get("consumers", 1) == 0
+                and bool(queues["tasks.record_tasks"].get("effective_policy_definition"))
+                and any(c.get("timeout") == 0 and c.get("vhost") == _vhost(servers) for c in connections)
+            )
+
+        await eventually(counted, "RabbitMQ's statistics show it", 30)
+    try:
+        yield {
+            "rabbitmq.queue-type", "rabbitmq.arguments", "rabbitmq.consumers", "rabbitmq.stray-queues",
+            "rabbitmq.policies", "rabbitmq.quarantine", "rabbitmq.heartbeats",
+        }  # fmt: skip
+    finally:
+        await stray.delete(if_empty=False)
+        await silent.close()
+
+
+async def _one_statement_for_each_row(servers: Servers, where: list[Target]) -> None:
+    api = next(target.url for target in where if target.role == "api")
+    connection = await asyncpg.connect(servers.database)
+    async with httpx.AsyncClient(base_url=api) as http:
+        await asyncio.sleep(0.3)  # the first reading of the counters is taken
+        for _ in range(12):
+            await http.get(f"/v1/agents/{uuid7()}")
+            for _ in range(20):
+                await connection.fetch("SELECT roles FROM sessions WHERE user_id = $1", uuid7())
+    await connection.close()
+
+
+async def _the_printed_sql_repairs(servers: Servers, statements: tuple[str, ...]) -> None:
+    connection = await asyncpg.connect(servers.database)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+        valid = await connection.fetchval(
+            "SELECT bool_and(indisvalid) AND count(*) = 2 FROM pg_index "
+            "WHERE indexrelid IN (to_regclass('idx_users_email'), to_regclass('idx_recent_tasks'))"
+        )
+        assert valid
+    finally:
+        await connection.close()
