@@ -61,6 +61,7 @@ class Limits:
     growth_noise_bytes: int = 8 * MIB
     retries: float = 0.05
     failures: float = 0.001
+    statement_errors: float = 0.01
     quarantined: float = 0.01
     response_bytes: int = MIB
     clock_seconds: float = 1.0

@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 from rich.text import Text
 
 from streams.top.history import History
-from streams.top.view import Process, Queue, View
+from streams.top.view import Process, Queue, Statement, View
 from streams.top.words import number, percent, rate, size, time
 from streams.watch import escaped
 
@@ -24,6 +24,10 @@ _ODD: Final = "yellow"
 _LINE: Final = "cyan"
 _LABEL: Final = "bold"
 _WIDE: Final = 100
+_LATE: Final = 10.0  # seconds; a row lives for milliseconds, and then it is swept
+_FEWEST: Final = 4  # lines that the table of statements is worth showing in
+_TABLES: Final = 11
+"""Lines that the title, two tables of three lines and the footer want."""
 
 SORTS: Final = ("name", "backlog", "rate")
 SPANS: Final = (1, 5, 15)
@@ -45,7 +49,8 @@ class Options:
 def frame(view: View, history: History, options: Options, *, width: int, height: int) -> Text:
     """Exactly `height` lines at most, none wider than `width`; what does not fit is counted."""
     wide = width >= _WIDE
-    lines = [_title(view, options, width), *_summary(view, history, options, width)]
+    summary = _summary(view, history, options, width)[: max(2, height - _TABLES)]
+    lines = [_title(view, options, width), *summary]
     footer = [_facts(view)]
     if options.keys:
         footer.append(_keys(options))
@@ -59,6 +64,9 @@ def frame(view: View, history: History, options: Options, *, width: int, height:
     shown_queues = max(1, room - shown_processes)
     lines += gap + _table(_QUEUE_COLUMNS, queues, shown_queues, width, wide=wide)
     lines += gap + _table(_PROCESS_COLUMNS, _worst_first(view.processes), shown_processes, width, wide=wide)
+    spare = height - len(lines) - len(footer) - 2
+    if view.statements and options.keys and spare >= _FEWEST:
+        lines += [Text(""), *_table(_STATEMENT_COLUMNS, view.statements, spare, width, wide=wide)]
     while len(lines) + len(footer) < height and options.keys:
         lines.append(Text(""))
     whole = Text("\n").join(_cut(line, width) for line in [*lines, *footer][:height])
@@ -73,7 +81,7 @@ def _cut(line: Text, width: int) -> Text:
 
 def _title(view: View, options: Options, width: int) -> Text:
     total = len(view.processes)
-    left = Text(" agent streams ", "reverse bold")
+    left = Text().append(" agent streams ", "reverse bold")
     up = f"  {view.up} of {total} processes up"
     left.append(
         up if view.up == total and total else f"  ✗{up[1:]}", "" if view.up == total and total else _BAD
@@ -168,20 +176,20 @@ def _trigger(queue: Queue) -> str:
     if not queue.triggers:
         return "-"
     name, share = max(queue.triggers.items(), key=lambda item: item[1])
-    return f"{name} {share:.0%}"
+    return f"{name} {share:.0%}"[:9] if share < 0.9995 else name
 
 
 _QUEUE_COLUMNS: Final[tuple[Column[Queue], ...]] = (
     Column("queue", 0, lambda q: ("✗ " if q.paused else "") + q.name, left=True, wrong=lambda q: q.paused),
     Column("backlog", 7, lambda q: number(q.backlog)),
     Column("flight", 6, lambda q: number(q.in_flight)),
-    Column("stored", 8, lambda q: rate(q.stored)),
+    Column("stored", 7, lambda q: rate(q.stored)),
     Column("repeats", 8, lambda q: rate(q.repeats), wide=True),
     Column("batch", 5, lambda q: number(q.batch)),
-    Column("closed by", 11, _trigger),
+    Column("closed by", 9, _trigger),
     Column("tx p99", 6, lambda q: time(q.transaction)),
     Column("age p99", 7, lambda q: time(q.age), wide=True),
-    Column("retry", 6, lambda q: rate(q.retries), wrong=lambda q: bool(q.retries)),
+    Column("retry", 5, lambda q: rate(q.retries), wrong=lambda q: bool(q.retries)),
     Column("cons", 5, _consumers, wrong=lambda q: q.reported < q.expected),
 )
 
@@ -199,6 +207,13 @@ _PROCESS_COLUMNS: Final[tuple[Column[Process], ...]] = (
         left=True, wrong=lambda p: not p.well,
     ),
 )  # fmt: skip
+
+_STATEMENT_COLUMNS: Final[tuple[Column[Statement], ...]] = (
+    Column("statement", 0, lambda s: s.name, left=True),
+    Column("calls", 8, lambda s: rate(s.calls)),
+    Column("p99", 6, lambda s: time(s.p99)),
+    Column("busy", 5, lambda s: f"{s.busy:.0%}"),
+)
 
 
 def _sorted(queues: Sequence[Queue], sort: str) -> list[Queue]:
@@ -219,12 +234,12 @@ def _facts(view: View) -> Text:
     facts = (
         (f"partitions ahead {number(ahead)}", ahead is not None and ahead < 1),
         (f"quarantine {number(view.letters)}", bool(view.letters)),
-        (f"outbox {number(view.outbox)}", bool(view.outbox)),
-        (f"evictions {rate(view.evictions)}", bool(view.evictions)),
+        (f"outbox {number(view.outbox)}", (view.outbox_age or 0.0) > _LATE),
+        (f"evicted {rate(view.evictions)}", bool(view.evictions)),
         (f"spans lost {number(view.spans_dropped)}", bool(view.spans_dropped)),
     )
     for at, (words, odd) in enumerate(facts):
-        line.append("  ·  " if at else "", "dim")
+        line.append(" · " if at else "", "dim")
         line.append(f"! {words}" if odd else words, _ODD if odd else "")
     return line
 

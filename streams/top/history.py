@@ -39,19 +39,23 @@ class History:
         """
         values = list(self._values.get(name, ()))
         chunks = [values[max(0, end - each) : end] for end in range(len(values), 0, -each)][:width]
-        return sparkline(
-            [max((v for v in chunk if v is not None), default=None) for chunk in reversed(chunks)]
-        ).rjust(width)
+        drawn = [max((v for v in chunk if v is not None), default=None) for chunk in reversed(chunks)]
+        return sparkline(drawn, full=1.0 if name == "hits" else None).rjust(width)
 
 
-def sparkline(values: Iterable[float | None]) -> str:
-    """One block a value, from nothing to the greatest; a space where there is none."""
+def sparkline(values: Iterable[float | None], full: float | None = None) -> str:
+    """One block a value, from nothing to the greatest; a space where there is none.
+
+    Args:
+        full: what a full block stands for, instead of the greatest.
+    """
     values = list(values)
-    greatest = max((value for value in values if value is not None), default=0.0)
+    greatest = full or max((value for value in values if value is not None), default=0.0)
     if greatest <= 0:
         return "".join(" " if value is None else _LEVELS[0] for value in values)
     top = len(_LEVELS) - 1
+    # What is not nothing is seen to be something.
     return "".join(
-        " " if value is None else _LEVELS[min(top, round(max(0.0, value) / greatest * top))]
+        " " if value is None else _LEVELS[max(int(value > 0), round(max(0.0, value) / greatest * top))]
         for value in values
     )

@@ -15,7 +15,8 @@ from streams.scrape.sample import quantile
 from streams.scrape.target import Reading
 
 _REQUESTS: Final = "streams_http_request_duration_seconds"
-_QUERIES: Final = ("streams_db_query_duration_seconds", "streams_db_query_seconds")
+_QUERIES: Final = "streams_db_query_duration_seconds"
+_LEVELS: Final = ("l1", "redis")
 _QUARANTINE: Final = "quarantine"
 
 
@@ -63,6 +64,18 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement over all processes, by its summary."""
+
+    name: str
+    calls: float
+    """Each second."""
+    p99: float | None
+    busy: float
+    """Seconds spent on it each second, by all connections."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """All of one moment."""
 
@@ -70,6 +83,8 @@ class View:
     """Between the two readings that rates come from; None: there was only one."""
     queues: Sequence[Queue]
     processes: Sequence[Process]
+    statements: Sequence[Statement] = ()
+    """Those that took the most time, first."""
     stored: float | None = None
     repeats: float | None = None
     quarantined: float | None = None
@@ -96,6 +111,8 @@ class View:
     partitions_ahead: float | None = None
     partitions_table: str = ""
     outbox: float | None = None
+    outbox_age: float | None = None
+    """Of the oldest row, in seconds."""
     spans_dropped: float | None = None
 
     @property
@@ -124,6 +141,7 @@ def look(
         seconds=max((change.seconds for change in changes), default=None),
         queues=queues,
         processes=[_process(r, known.get(id(r.sample))) for r in readings],
+        statements=_statements(changes),
         stored=_rate(changes, "streams_events_total", outcome="stored"),
         repeats=_rate(changes, "streams_events_total", outcome="repeat"),
         quarantined=_rate(changes, "streams_events_total", outcome="quarantined"),
@@ -131,12 +149,12 @@ def look(
         commit_age=_percentiles(changes, "streams_event_age_at_commit_seconds"),
         cache_age=_percentiles(changes, "streams_event_age_at_cache_seconds"),
         transaction=_percentiles(changes, "streams_stage_seconds", stage="transaction"),
-        query_p99=next((p for n in _QUERIES if (p := _percentiles(changes, n)[1]) is not None), None),
+        query_p99=_percentiles(changes, _QUERIES)[1],
         requests=_requests(changes),
         request_time=_request_time(changes),
         failed=_failed(changes),
-        hits={level: share for level in _levels(samples) if (share := _hits(changes, level)) is not None},
-        hit_ratio=_hit_ratio(changes, _levels(samples)),
+        hits={level: share for level in _LEVELS if (share := _hits(changes, level)) is not None},
+        hit_ratio=_hit_ratio(changes),
         evictions=_rate(changes, "streams_cache_evictions_total"),
         pool_used=None if size is None else size - (idle or 0.0),
         pool_most=_total(samples, "streams_db_pool_max") or size,
@@ -146,6 +164,7 @@ def look(
         partitions_ahead=ahead,
         partitions_table=table,
         outbox=_highest(samples, "streams_outbox_pending"),
+        outbox_age=_highest(samples, "streams_outbox_oldest_seconds"),
         spans_dropped=_total(samples, "streams_spans_dropped_total"),
     )
 
@@ -210,6 +229,21 @@ def _process(reading: Reading, change: Change | None) -> Process:
     )
 
 
+def _statements(changes: Sequence[Change]) -> list[Statement]:
+    names = {name for change in changes for name in change.after.by(f"{_QUERIES}_count", "statement")}
+    found = [
+        Statement(
+            name,
+            calls,
+            _percentiles(changes, _QUERIES, statement=name)[1],
+            _rate(changes, f"{_QUERIES}_sum", statement=name) or 0.0,
+        )
+        for name in names
+        if (calls := _rate(changes, f"{_QUERIES}_count", statement=name))
+    ]
+    return sorted(found, key=lambda statement: (-statement.busy, statement.name))
+
+
 def _total(samples: Iterable[Sample], name: str, **labels: str) -> float | None:
     known = [value for sample in samples if (value := sample.total(name, **labels)) is not None]
     return sum(known) if known else None
@@ -260,10 +294,6 @@ def _failed(changes: Sequence[Change]) -> float | None:
     return sum(rate for rates in by_status for status, rate in rates.items() if status.startswith("5"))
 
 
-def _levels(samples: Iterable[Sample]) -> list[str]:
-    return sorted({level for s in samples for level in s.by("streams_cache_requests_total", "level")})
-
-
 def _hits(changes: Sequence[Change], level: str) -> float | None:
     """Hits of the look-ups that reached a level; None without any."""
     hits = _rate(changes, "streams_cache_requests_total", level=level, result="hit") or 0.0
@@ -271,13 +301,13 @@ def _hits(changes: Sequence[Change], level: str) -> float | None:
     return hits / total if total else None
 
 
-def _hit_ratio(changes: Sequence[Change], levels: Sequence[str]) -> float | None:
-    """A hit at any level answers a look-up; what the last level does not have goes to PostgreSQL."""
+def _hit_ratio(changes: Sequence[Change]) -> float | None:
+    """A hit in memory or in Redis answers a look-up; what Redis does not have goes to PostgreSQL."""
     name = "streams_cache_requests_total"
-    hits = _rate(changes, name, result="hit") or 0.0
-    missed = [
-        (_rate(changes, name, level=level) or 0.0) - (_rate(changes, name, level=level, result="hit") or 0.0)
-        for level in levels
-    ]
-    total = hits + min(missed, default=0.0)
-    return hits / total if total else None
+    memory = _rate(changes, name, level="l1", result="hit") or 0.0
+    redis, asked = (
+        _rate(changes, name, level="redis", result="hit") or 0.0,
+        _rate(changes, name, level="redis") or 0.0,
+    )
+    total = memory + asked
+    return (memory + redis) / total if total else None

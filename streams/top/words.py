@@ -9,10 +9,8 @@ def number(value: float | None) -> str:
     """At most six characters: 0.5, 12, 1,234, 56.7k, 8.9M."""
     if value is None:
         return NOTHING
-    if value == 0:
-        return "0"
     if value < 9.95:
-        return f"{value:.1f}"
+        return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
     if value < 9999.5:
         return f"{value:,.0f}"
     if value < 999_950:

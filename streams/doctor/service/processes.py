@@ -9,6 +9,7 @@ from streams.doctor.patient import Patient
 from streams.doctor.postgres.probe import duration, size
 from streams.doctor.service.probe import Service
 from streams.scrape.local import ROLES
+from streams.watch import escaped
 
 _HELP: Final = (
     "Name them: --worker, --updater and --api, or STREAMS_WORKER_URLS, ..._UPDATER_URLS, ..._API_URLS."
@@ -259,3 +260,58 @@ async def swept(patient: Patient) -> Finding:
         service.total("streams_batches_total", "worker") or 0.0,
     )
     return unless(rows <= max(10.0, 0.01 * batches), f"{rows:.0f} of {batches:.0f}")
+
+
+@check(
+    "service.versions",
+    "the version that each process tells at /metrics",
+    target="one",
+    remedy="Finish the release: two versions work side by side, but not for longer than it takes.",
+)
+async def versions(patient: Patient) -> Finding:
+    if silent := _silent(patient.service):
+        return silent
+    found = sorted(
+        {v for sample in patient.service.samples() for v in sample.by("streams_build_info", "version") if v}
+    )
+    return unless(len(found) <= 1, escaped(", ".join(found)) or "not told")
+
+
+@check(
+    "service.cache-bus",
+    "whether each read API hears invalidations, without which it keeps no values in memory",
+    target="heard",
+    remedy="Give it AMQP_URL, and a login that may listen to `cache-bus`; until then Redis answers alone.",
+    page="docs/caching.md",
+    guide="Caching: L1/L2 configuration",
+)
+async def cache_bus(patient: Patient) -> Finding:
+    if silent := _silent(patient.service, "api"):
+        return silent
+    heard = [sample.total("streams_cache_bus_up") for sample in patient.service.samples("api")]
+    if all(up is None for up in heard):
+        return unknown("not told by this version")
+    deaf = sum(not up for up in heard)
+    return unless(not deaf, f"{deaf} of {len(heard)} do not" if deaf else f"by {len(heard)}")
+
+
+@check(
+    "service.statement-errors",
+    "statements that failed, of all, since the processes started",
+    target="< 1 %",
+    remedy="The SQLSTATEs say what: 40P01 contention, 57014 too slow, 42xxx a schema that does not fit.",
+    page=_OPERATIONS,
+)
+async def statement_errors(patient: Patient) -> Finding:
+    service = patient.service
+    if silent := _silent(service):
+        return silent
+    total = service.total("streams_db_query_duration_seconds_count")
+    if not total:
+        return unknown("no statements yet")
+    failed = service.total("streams_db_errors_total") or 0.0
+    codes = sorted({code for s in service.samples() for code in s.by("streams_db_errors_total", "code")})
+    return unless(
+        failed < patient.limits.statement_errors * total,
+        f"{failed:.0f} of {total:.0f} {escaped(', '.join(codes))[:60]}".rstrip(),
+    )

@@ -10,10 +10,11 @@ from streams.doctor.patient import NotThere, Patient
 from streams.doctor.postgres.probe import duration
 from streams.doctor.service.probe import Service
 from streams.telemetry.sql import summarize
+from streams.watch import escaped
 
 _GOALS: Final = "Key performance goals"
 _PAGE: Final = "docs/performance.md"
-_QUERIES: Final = ("streams_db_query_duration_seconds", "streams_db_query_seconds")
+_QUERIES: Final = "streams_db_query_duration_seconds"
 _REQUESTS: Final = "streams_http_request_duration_seconds"
 _SMALL: Final = 10
 
@@ -52,9 +53,8 @@ async def api_p99(patient: Patient) -> Finding:
 )
 async def database_p99(patient: Patient) -> Finding:
     service, most = patient.service, patient.limits.database_p99
-    for name in _QUERIES:
-        if service.quantile(name, 0.99) is not None:
-            return _within(service, name, most)
+    if service.quantile(_QUERIES, 0.99) is not None:
+        return _within(service, _QUERIES, most)
     found = _within(service, "streams_stage_seconds", most, "worker", each=[{"stage": "transaction"}])
     return Finding(
         found.verdict, f"{found.measured} (transactions)" if found.measured[0].isdigit() else found.measured
@@ -112,17 +112,13 @@ async def hit_ratio(patient: Patient) -> Finding:
 
 
 def _hits(service: Service, *, window: bool) -> tuple[float | None, float]:
-    """A hit at any level answers a look-up; what the last level does not have goes to PostgreSQL."""
+    """A hit in memory or in Redis answers a look-up; what Redis does not have goes to PostgreSQL."""
     count = service.increase if window else service.total
     name = "streams_cache_requests_total"
-    levels = {level for sample in service.samples() for level in sample.by(name, "level")}
-    hits = count(name, result="hit") or 0.0
-    unanswered = [
-        (count(name, level=level, result="miss") or 0.0) + (count(name, level=level, result="bypass") or 0.0)
-        for level in levels
-    ]
-    total = hits + min(unanswered, default=0.0)
-    return (hits / total if total else None), total
+    memory = count(name, level="l1", result="hit") or 0.0
+    redis, asked = count(name, level="redis", result="hit") or 0.0, count(name, level="redis") or 0.0
+    total = memory + asked
+    return ((memory + redis) / total if total else None), total
 
 
 @check(
@@ -168,16 +164,22 @@ async def n_plus_one(patient: Patient) -> Finding:
         return unknown(
             f"only {units:.0f} requests and batches in the window", "Run it under load, with --window 30."
         )
-    probe = patient.postgres
-    if not probe.has_statements or not probe.sees_all:
-        return unknown("pg_stat_statements is off or hidden", "See postgres.statement-statistics.")
-    calls = {
-        queryid: (count - probe.before.get(queryid, (0, ""))[0], text)
-        for queryid, (count, text) in (await probe.statements_now()).items()
-    }
-    busiest, text = max(calls.values(), default=(0, ""))
-    each = busiest / units
-    return unless(each < limits.statements_per_unit, f"{each:.2g} × {summarize(text).text[:50]}")
+    calls = _own_statements(service)
+    if patient.database is not None and patient.postgres.has_statements and patient.postgres.sees_all:
+        probe = patient.postgres
+        for queryid, (count, text) in (await probe.statements_now()).items():
+            calls.append((count - probe.before.get(queryid, (0, ""))[0], summarize(text).text))
+    if not calls:
+        return unknown("statements are not counted", "See postgres.statement-statistics.")
+    busiest, name = max(calls)
+    return unless(busiest / units < limits.statements_per_unit, f"{busiest / units:.2g} × {name[:50]}")
+
+
+def _own_statements(service: Service) -> list[tuple[float, str]]:
+    """How often each statement ran in the window, as our processes count them."""
+    name = f"{_QUERIES}_count"
+    named = {label for sample in service.samples() for label in sample.by(name, "statement")}
+    return [(service.increase(name, statement=label) or 0.0, escaped(label)) for label in named]
 
 
 def _units(service: Service) -> float:
