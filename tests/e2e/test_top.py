@@ -29,7 +29,7 @@ async def test_processes_at_work_killed_and_back_again(servers: Servers) -> None
     where = [
         Target(role, f"http://127.0.0.1:{free_port('127.0.0.1')}") for role in ("worker", "updater", "api")
     ]
-    worker, updater, api = where
+    worker, _, api = where
     watching = Watching(where, management=servers.management, vhost=urlsplit(servers.amqp).path[1:])
     history = History()
     async with AsyncExitStack() as stack:
