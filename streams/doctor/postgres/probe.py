@@ -20,7 +20,7 @@ Record = asyncpg.Record
 
 _FACTS: Final = """
 SELECT current_setting('server_version_num')::integer AS version, current_setting('server_version') AS shown,
-       current_user AS role, r.rolsuper AS superuser,
+       current_user AS role, current_database() AS database, r.rolsuper AS superuser,
        pg_has_role(current_user, 'pg_read_all_stats', 'MEMBER') AS sees_all,
        pg_is_in_recovery() AS standby,
        extract(epoch FROM now() - pg_postmaster_start_time())::float8 AS up,
@@ -30,7 +30,7 @@ SELECT current_setting('server_version_num')::integer AS version, current_settin
 FROM pg_roles r WHERE r.rolname = current_user
 """
 
-_SETTINGS: Final = "SELECT name, setting, unit, vartype, pending_restart FROM pg_settings"
+_SETTINGS: Final = "SELECT name, setting, unit, vartype, pending_restart, source FROM pg_settings"
 
 _UNITS: Final = {"B": 1, "kB": 1024, "8kB": 8192, "MB": 1024**2, "16MB": 16 * 1024**2, "GB": 1024**3,
                  "TB": 1024**4, "ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}  # fmt: skip
@@ -45,6 +45,8 @@ class Setting:
     unit: str | None
     kind: str
     pending_restart: bool
+    source: str = ""
+    """Where it was set: "configuration file", "database", "user", ..."""
 
     @property
     def number(self) -> float:
@@ -99,7 +101,9 @@ class Postgres:
             )
             self.facts = dict((await self.fetch(_FACTS))[0])
             self.settings = {
-                row["name"]: Setting(row["setting"], row["unit"], row["vartype"], row["pending_restart"])
+                row["name"]: Setting(
+                    row["setting"], row["unit"], row["vartype"], row["pending_restart"], row["source"]
+                )
                 for row in await self.fetch(_SETTINGS)
             }
             asked = time.time()

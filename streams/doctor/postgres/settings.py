@@ -8,7 +8,7 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import Setting, literal, parse_quantity
+from streams.doctor.postgres.probe import Postgres, Setting, identifier, literal, parse_quantity
 from streams.stack.places import configuration
 
 _MIB: Final = 1024 * 1024
@@ -106,12 +106,23 @@ RULES: Final = (
 )  # fmt: skip
 
 
-def _judge(rule: Rule, setting: Setting) -> Finding:
+def _judge(rule: Rule, setting: Setting, probe: Postgres) -> Finding:
     if rule.good(setting):
         return ok(setting.shown)
+    return (critical if rule.grave else warning)(setting.shown, "", change(rule, setting, probe))
+
+
+def change(rule: Rule, setting: Setting, probe: Postgres) -> str:
+    """The statement that changes a parameter where it was set: what a database or a role says comes first."""
+    database, role = (identifier(str(probe.facts[name])) for name in ("database", "role"))
+    if setting.source == "database":
+        return f"ALTER DATABASE {database} RESET {rule.name};"
+    if setting.source == "user":
+        return f"ALTER ROLE {role} RESET {rule.name};"
+    if setting.source == "database user":
+        return f"ALTER ROLE {role} IN DATABASE {database} RESET {rule.name};"
     last = " -- then restart" if rule.restart else " SELECT pg_reload_conf();"
-    sql = f"ALTER SYSTEM SET {rule.name} = {rule.advice};{last}"
-    return (critical if rule.grave else warning)(setting.shown, "", sql)
+    return f"ALTER SYSTEM SET {rule.name} = {rule.advice};{last}"
 
 
 def _register(rule: Rule) -> None:
@@ -127,7 +138,7 @@ def _register(rule: Rule) -> None:
         if setting is None:
             probe = patient.postgres
             return unknown("may not be seen by this login", probe.grant.rstrip(";"), probe.grant)
-        return _judge(rule, setting)
+        return _judge(rule, setting, patient.postgres)
 
 
 for _rule in RULES:

@@ -40,7 +40,7 @@ class Key:
     @property
     def kind(self) -> str:
         """Its prefix, as far as the code chose it: ids are left out."""
-        return re.split(r"[0-9A-F]{2}|[0-9a-f]{8}", self.name.decode(errors="replace"))[0][:20] or "?"
+        return re.split(r"\d|[0-9a-f]{8}", self.name.decode(errors="replace"))[0][:20] or "?"
 
 
 class Redis:

@@ -102,16 +102,16 @@ async def cache_age(patient: Patient) -> Finding:
 async def hit_ratio(patient: Patient) -> Finding:
     service = patient.service
     for ratio, total, when in (
-        (*_hits(service, window=True), "in the window"),
-        (*_hits(service, window=False), "since the start"),
+        (*hits_of(service, window=True), "in the window"),
+        (*hits_of(service, window=False), "since the start"),
     ):
         if ratio is not None and total >= patient.limits.fewest_lookups:
             return unless(ratio > patient.limits.hits, f"{ratio:.1%} of {total:.0f} {when}")
-    total = _hits(service, window=False)[1]
+    total = hits_of(service, window=False)[1]
     return unknown(f"only {total:.0f} look-ups so far")
 
 
-def _hits(service: Service, *, window: bool) -> tuple[float | None, float]:
+def hits_of(service: Service, *, window: bool) -> tuple[float | None, float]:
     """A hit in memory or in Redis answers a look-up; what Redis does not have goes to PostgreSQL."""
     count = service.increase if window else service.total
     name = "streams_cache_requests_total"
