@@ -26,6 +26,7 @@ from tests.support import event, eventually, publish, running, settings_for
 QUIET = {
     "streams_cache_stale_drops_total",
     "streams_cache_evictions_total",
+    "streams_cache_refreshes_total",
     "streams_db_errors_total",
     "streams_db_slow_queries_total",
     "streams_retries_total",
@@ -129,13 +130,13 @@ async def test_every_query_finds_what_it_asks_for(
         try:
             await eventually(all_found, seconds=60)
         finally:
-            load.cancel()
             assert missing == []
         rules = [rule for group in (await server.get("rules"))["groups"] for rule in group["rules"]]
         assert {rule["health"] for rule in rules} == {"ok"}, [r for r in rules if r["health"] != "ok"]
         examples = await server.get(
             "query_exemplars?query=streams_stage_seconds_bucket&start=0&end=9999999999"
         )
+        load.cancel()
     ids = {e["labels"]["trace_id"] for series in examples for e in series["exemplars"]}
     batches = {s.trace_id.hex() for s in over_http.spans if s.name.startswith("process batch")}
     assert ids
