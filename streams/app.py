@@ -130,6 +130,11 @@ class Service:
             task.cancel()
 
     @property
+    def http_port(self) -> int:
+        """Where /livez, /readyz and /metrics are."""
+        return self._http.port
+
+    @property
     def unacknowledged(self) -> int:
         """Messages that were delivered to this process and not acknowledged yet."""
         return sum(subscriber.unacknowledged for subscriber in self._subscribers.values())

@@ -52,11 +52,15 @@ class Reader:
         return True
 
     def _trace(self, delivery: Delivery, items: list[Item]) -> None:
+        # From the headers, in whatever format; else, for a single event, from its attributes.
+        traceparent, tracestate = self._tracing.propagation.extract(delivery.headers)
+        if traceparent is None and len(items) == 1 and (only := items[0].event) is not None:
+            traceparent, tracestate = only.traceparent, only.tracestate
         message = delivery.trace = self._tracing.message(
             self._queue,
             received_ns=delivery.received_ns,
-            traceparent=_context(delivery, items, "traceparent"),
-            tracestate=_context(delivery, items, "tracestate"),
+            traceparent=traceparent,
+            tracestate=tracestate,
             message_id=delivery.message_id,
             body_size=len(delivery.body),
             events=len(items),
@@ -74,14 +78,3 @@ class Reader:
                 item.trace = self._tracing.event(
                     message, traceparent=event.traceparent, tracestate=event.tracestate, message_id=event.id
                 )
-
-
-def _context(delivery: Delivery, items: list[Item], name: str) -> str | None:
-    """Trace context: the AMQP header, else (for a single event) the CloudEvents attribute."""
-    value = delivery.headers.get(name)
-    if isinstance(value, bytes):
-        value = value.decode("ascii", errors="replace")
-    if isinstance(value, str):
-        return value
-    event = items[0].event
-    return getattr(event, name) if event is not None and len(items) == 1 else None

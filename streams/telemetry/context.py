@@ -11,7 +11,6 @@ from collections.abc import Mapping, MutableMapping
 from typing import Final, NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -21,6 +20,7 @@ from opentelemetry.trace import (
     get_current_span,
     set_span_in_context,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
@@ -35,6 +35,7 @@ _MEMBER = re.compile(
 )
 _MAX_TRACESTATE = 512
 _MAX_MEMBERS = 32
+_W3C_FIELDS: Final = {"traceparent", "tracestate", "baggage"}
 _NO_STATE: Final = TraceState()
 
 _KNOWN_FLAGS: Final = {f"{flags:02x}": flags & (SAMPLED | RANDOM) for flags in range(256)}
@@ -121,16 +122,17 @@ class Propagation:
     """
 
     def __init__(self, propagator: TextMapPropagator | None = None) -> None:
-        self._propagator = propagator or get_global_textmap()
+        self._propagator = propagator or TraceContextTextMapPropagator()
         self._w3c = "traceparent" in self._propagator.fields
+        self._alone = self._w3c and self._propagator.fields <= _W3C_FIELDS
 
     def extract(self, headers: Mapping[str, object]) -> tuple[str | None, str | None]:
-        """The `traceparent` and the `tracestate` of a message, for `Tracing.message`."""
-        parent = headers.get("traceparent")
-        if self._w3c and isinstance(parent, str):
-            state = headers.get("tracestate")
-            return parent, state if isinstance(state, str) else None
-        texts = {name: value for name, value in headers.items() if isinstance(value, str)}
+        """The `traceparent` and the `tracestate` of a message, for `Tracing.message`; perhaps malformed."""
+        if self._w3c and (parent := _text(headers.get("traceparent"))) is not None:
+            return parent, _text(headers.get("tracestate"))
+        if self._alone:
+            return None, None
+        texts = {name: text for name, value in headers.items() if (text := _text(value)) is not None}
         if not texts:
             return None, None
         found = get_current_span(self._propagator.extract(texts, Context())).get_span_context()
@@ -141,7 +143,7 @@ class Propagation:
 
     def inject(self, headers: MutableMapping[str, object], context: TraceContext) -> None:
         """Add a context to the headers of a message that is about to be sent."""
-        if not self._w3c:
+        if not self._alone:
             carrier: dict[str, str] = {}
             self._propagator.inject(carrier, as_parent(context))
             headers.update(carrier)
@@ -149,3 +151,10 @@ class Propagation:
         headers["traceparent"] = context.traceparent
         if context.tracestate is not None:
             headers["tracestate"] = context.tracestate
+
+
+def _text(value: object) -> str | None:
+    """A header's text; AMQP has tables, numbers and bytes, too."""
+    if isinstance(value, bytes):
+        return value.decode("ascii", errors="replace")
+    return value if isinstance(value, str) else None

@@ -5,7 +5,6 @@ The variables and their meaning are OpenTelemetry's own, read by the SDK whereve
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,11 +16,13 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.semconv.schemas import Schemas
 
 from schemas.errors import ConfigurationError
+from streams.telemetry.context import Propagation
 from streams.telemetry.export import Exporter, QueuePolicy, SdkExporter, SpanQueue
 from streams.telemetry.metrics import Metrics
 from streams.telemetry.records import Spans
 from streams.telemetry.sampling import Sampling
 from streams.telemetry.spans import Tracing
+from streams.telemetry.variables import check_exporter, check_sampler, positive, propagator, variable
 from streams.telemetry.version import own_version
 
 _SCOPE: Final = "agent-streams"
@@ -53,7 +54,8 @@ class Telemetry:
         """
         kind = _exporter_kind()
         if kind is None:
-            return cls(Tracing(None, link_origins=link_origins), Metrics(role))
+            nothing = Tracing(None, link_origins=link_origins, propagation=Propagation(propagator()))
+            return cls(nothing, Metrics(role))
         return cls._exporting(
             role, link_limit, lambda spans: _exporter(kind, spans), _policy(), link_origins=link_origins
         )
@@ -94,25 +96,32 @@ class Telemetry:
     ) -> Telemetry:
         metrics = Metrics(role)
         limits = _limits()
+        check_sampler()
         # Never asked for a tracer: it reads sampler and resource as the specification wants them read.
         provider = TracerProvider(resource=_resource(role), shutdown_on_exit=False, span_limits=limits)
-        if _variable("OTEL_SPAN_LINK_COUNT_LIMIT") and limits.max_links is not None:
+        if variable("OTEL_SPAN_LINK_COUNT_LIMIT") and limits.max_links is not None:
             link_limit = limits.max_links
         scope = InstrumentationScope(_SCOPE, own_version(), Schemas.V1_44_0.value)
         spans = Spans(provider.resource, scope, limits)
         queue = SpanQueue(exporter(spans), policy, metrics.spans_lost)
         metrics.span_queue(queue.__len__)
         sampling = Sampling(provider.sampler)
-        tracing = Tracing(queue, sampling, link_limit=link_limit, link_origins=link_origins)
+        tracing = Tracing(
+            queue,
+            sampling,
+            link_limit=link_limit,
+            link_origins=link_origins,
+            propagation=Propagation(propagator()),
+        )
         return cls(tracing, metrics, queue)
 
 
 def _exporter_kind() -> str | None:
     """What to export to: "otlp", "console", or None when spans are not wanted."""
-    if _variable("OTEL_SDK_DISABLED").lower() == "true":
+    if variable("OTEL_SDK_DISABLED").lower() == "true":
         return None
-    default = "otlp" if _variable(*_ENDPOINTS) else "none"
-    kind = _variable("OTEL_TRACES_EXPORTER").lower() or default
+    default = "otlp" if variable(*_ENDPOINTS) else "none"
+    kind = variable("OTEL_TRACES_EXPORTER").lower() or default
     if kind == "none":
         return None
     if kind not in ("otlp", "console"):
@@ -123,16 +132,17 @@ def _exporter_kind() -> str | None:
 def _exporter(kind: str, spans: Spans) -> Exporter:
     if kind == "console":
         return SdkExporter(ConsoleSpanExporter(), spans)
+    check_exporter()
     from streams.telemetry.otlp import OtlpExporter  # slow to import: only where it is used
 
     return OtlpExporter(_protocol(), spans)
 
 
 def _protocol() -> str:
-    protocol = _variable(*_PROTOCOLS).lower()
+    protocol = variable(*_PROTOCOLS).lower()
     if not protocol:
         # 4318 is OTLP/HTTP's port; everywhere else the SDK's default holds.
-        return "http/protobuf" if urlsplit(_variable(*_ENDPOINTS)).port == 4318 else "grpc"
+        return "http/protobuf" if urlsplit(variable(*_ENDPOINTS)).port == 4318 else "grpc"
     if protocol not in _OTLP_PROTOCOLS:
         raise ConfigurationError(f"{_PROTOCOLS[1]}={protocol}: set it to {' or '.join(_OTLP_PROTOCOLS)}")
     return protocol
@@ -141,7 +151,7 @@ def _protocol() -> str:
 def _resource(role: str) -> Resource:
     attributes = {"service.version": own_version()}
     # What is passed to `create` wins over the variables, so it must not name what they name.
-    if not _variable("OTEL_SERVICE_NAME") and "service.name=" not in _variable("OTEL_RESOURCE_ATTRIBUTES"):
+    if not variable("OTEL_SERVICE_NAME") and "service.name=" not in variable("OTEL_RESOURCE_ATTRIBUTES"):
         attributes["service.name"] = f"agent-streams-{role}"
     return Resource.create(attributes)
 
@@ -154,23 +164,9 @@ def _limits() -> SpanLimits:
 
 
 def _policy() -> QueuePolicy:
-    capacity = _positive("OTEL_BSP_MAX_QUEUE_SIZE", _DEFAULT.capacity)
+    capacity = positive("OTEL_BSP_MAX_QUEUE_SIZE", _DEFAULT.capacity)
     return QueuePolicy(
         capacity=capacity,
-        delay=_positive("OTEL_BSP_SCHEDULE_DELAY", round(_DEFAULT.delay * 1000)) / 1000,
-        batch=min(capacity, _positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _DEFAULT.batch)),
+        delay=positive("OTEL_BSP_SCHEDULE_DELAY", round(_DEFAULT.delay * 1000)) / 1000,
+        batch=min(capacity, positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _DEFAULT.batch)),
     )
-
-
-def _positive(name: str, default: int) -> int:
-    text = _variable(name)
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) == 0:
-        raise ConfigurationError(f"{name}={text}: set it to a positive whole number")
-    return int(text)
-
-
-def _variable(*names: str) -> str:
-    """The first of these variables that is set and not empty, or the empty text."""
-    return next((text for name in names if (text := os.environ.get(name, "").strip())), "")
