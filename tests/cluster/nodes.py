@@ -116,6 +116,14 @@ class Nodes:
     def thaw(self, name: str) -> None:
         self._signal(name, signal.SIGCONT)
 
+    def signal_children(self, name: str, title: str, number: signal.Signals) -> None:
+        """Signal those of a node's processes that have a word in their title; there must be one."""
+        leader = psutil.Process(self._leaders[name].pid)
+        found = [child for child in leader.children(recursive=True) if title in " ".join(child.cmdline())]
+        assert found, f"{name} has no {title}"
+        for child in found:
+            child.send_signal(number)
+
     def _signal(self, name: str, number: signal.Signals) -> None:
         # By descent: each of PostgreSQL's children has a session of its own.
         leader = psutil.Process(self._leaders[name].pid)

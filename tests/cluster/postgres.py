@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -83,6 +84,14 @@ class Pair:
         """The standby becomes the primary."""
         with _administrator(self._two.url) as connection:
             connection.execute("SELECT pg_promote(true, 60)")
+
+    def stall(self) -> None:
+        """Nothing leaves the primary for the standby any more, as if the link between them had narrowed to
+        nothing. (A standby that is frozen itself still has what its kernel has received.)"""
+        self.group.signal_children("one", "walsender", signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.group.signal_children("one", "walsender", signal.SIGCONT)
 
     def waiting_commits(self) -> int:
         """Transactions that wait for the standby."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,12 +15,13 @@ import httpx
 
 from streams.stack.ports import LOOPBACK
 from streams.stack.rabbitmq import PortMapper, RabbitMQ
-from streams.stack.server import USER
+from streams.stack.server import USER, find_binary
 from tests.cluster.balancer import Balancer
 from tests.cluster.nodes import Nodes, NodeSite, nodes
 from tests.fault.harness.rest import until
 
 NAMES: Final = ("r1", "r2", "r3")
+_COOKIE: Final = "STREAMSCLUSTER"
 _PASSWORD: Final = "clustered"
 _TICK_SECONDS: Final = 8
 """After so long a silent node counts as gone; RabbitMQ's own 60 are for networks that stutter."""
@@ -45,7 +48,7 @@ class Node(RabbitMQ):
             "rabbitmq.conf",
             f"{own}\ncluster_formation.peer_discovery_backend = classic_config\n{peers}",
         )
-        self._site.write(self.name, ".erlang.cookie", "STREAMSCLUSTER").chmod(0o400)
+        self._site.write(self.name, ".erlang.cookie", _COOKIE).chmod(0o400)
 
     def variables(self) -> Mapping[str, str]:
         own = super().variables()
@@ -55,6 +58,20 @@ class Node(RabbitMQ):
             "RABBITMQ_NODENAME": f"{self.node}@localhost",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{arguments} -kernel net_ticktime {_TICK_SECONDS}",
         }
+
+    def evaluate(self, erlang: str) -> None:
+        """Run a piece of Erlang in the node, from a program that is no member of its cluster."""
+        text = erlang.replace('"', '\\"')
+        call = (
+            f'{{ok, T, _}} = erl_scan:string("{text}."), {{ok, E}} = erl_parse:parse_exprs(T), '
+            f"{{value, _, _}} = rpc:call('{self.node}@localhost', erl_eval, exprs, [E, []]), halt(0)."
+        )
+        command = [
+            find_binary("erl"), "-noinput", "-hidden", "-sname", f"asks-{os.getpid()}@localhost",
+            "-setcookie", _COOKIE, "-start_epmd", "false", "-eval", call,
+        ]  # fmt: skip
+        environment = {**self._site.environment(self.name), "ERL_EPMD_PORT": str(self._site.ports.epmd)}
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=30)
 
     @property
     def ports(self) -> tuple[int, int]:
@@ -84,6 +101,21 @@ class Cluster:
             running = [node for node in found if node["running"] and not node.get("partitions")]
             return len(running) == len(NAMES)
         return False
+
+    async def cut_off(self, name: str) -> None:
+        """Break a node's links to the others and let no new ones be made; clients still reach it."""
+        others = [other for other in NAMES if other != name]
+        each = [
+            f"erlang:set_cookie('{o}@localhost', cut), erlang:disconnect_node('{o}@localhost')"
+            for o in others
+        ]
+        await asyncio.to_thread(self._members[name].evaluate, ", ".join(each))
+
+    async def mend(self, name: str) -> None:
+        """Let the links be made again; the nodes find each other by themselves."""
+        others = [other for other in NAMES if other != name]
+        each = [f"erlang:set_cookie('{other}@localhost', '{_COOKIE}')" for other in others]
+        await asyncio.to_thread(self._members[name].evaluate, ", ".join(each))
 
     async def rejoins(self, seconds: float) -> bool:
         """Whether all run as one again within that time, by themselves."""

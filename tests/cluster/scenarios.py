@@ -38,10 +38,30 @@ async def rabbitmq_leader(stage: Stage) -> None:
 
 
 async def rabbitmq_partition(stage: Stage) -> None:
-    """The leader's node is cut off until it is given up, and heals: a minority must not go on alone."""
+    """The leader's node loses the others, and clients still reach it: a minority must not go on alone."""
     async with rabbitmq.cluster() as cluster:
         place = await place_with(stage, amqp=cluster.amqp, management=cluster.management)
         async with trial(replace(stage, place=place), "RabbitMQ: node cut off", **_MEMBERS) as here:
+            messages = here.load.plan(stage.scaled(8_000, 2_000))
+            async with here.publishing(messages, _RATE):
+                await _confirmed(here, len(messages) // 3)
+                leader = await cluster.leader(here.corner.amqp, _QUEUE)
+                await cluster.cut_off(leader)
+                await _another_leads(here, cluster, leader)
+                await _confirmed(here, 2 * len(messages) // 3)
+                await cluster.mend(leader)
+            await cluster.whole()
+            here.row.faults = (
+                "the leader cut off from the others until two thirds were sent; it rejoined by itself; "
+                f"{_again(here)}"
+            )
+
+
+async def rabbitmq_suspended(stage: Stage) -> None:
+    """The leader's node stands still until it is given up, and goes on without knowing that it was away."""
+    async with rabbitmq.cluster() as cluster:
+        place = await place_with(stage, amqp=cluster.amqp, management=cluster.management)
+        async with trial(replace(stage, place=place), "RabbitMQ: node suspended", **_MEMBERS) as here:
             messages = here.load.plan(stage.scaled(8_000, 2_000))
             async with here.publishing(messages, _RATE):
                 await _confirmed(here, len(messages) // 3)
@@ -145,6 +165,7 @@ def _again(here: Trial) -> str:
 SCENARIOS: Final[dict[str, Callable[[Stage], Awaitable[None]]]] = {
     "rabbitmq-leader": rabbitmq_leader,
     "rabbitmq-partition": rabbitmq_partition,
+    "rabbitmq-suspended": rabbitmq_suspended,
     "redis-failover": redis_failover,
     "postgres-promotion": postgres_promotion,
     "postgres-frozen": postgres_frozen,

@@ -8,22 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streams.hosts import Hosts, NoPrimaryError
+from streams.stack import LocalStack, StackUrls
 from tests.cluster import postgres
 from tests.cluster.scenarios import SCENARIOS
 from tests.fault.harness import table
 from tests.fault.harness.counters import Row
 from tests.fault.harness.fleet import Nursery, nursery
-from tests.fault.harness.place import Place, private_place
+from tests.fault.harness.place import Place
 from tests.fault.harness.trial import Stage
 
-SCALE = 0.15
-
-
-@pytest.fixture(scope="module")
-async def place() -> AsyncIterator[Place]:
-    """The servers that are no clusters."""
-    async with private_place() as servers:
-        yield servers
+SCALE = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +28,10 @@ async def forks() -> AsyncIterator[Nursery]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["postgres-promotion"])
-async def test_scenario(name: str, place: Place, forks: Nursery) -> None:
+async def test_scenario(name: str, stack: StackUrls, forks: Nursery) -> None:
     rows: list[Row] = []
+    # The session's servers are what is no cluster; nobody stops them here.
+    place = Place(LocalStack("not-started"), stack)
     await SCENARIOS[name](Stage(place, forks, SCALE, rows.append))
     assert rows
     for row in rows:

@@ -24,10 +24,11 @@ from streams.health import free_port
 from streams.stack import StackUrls
 from tests.deploy import compose
 from tests.deploy.compose import INFRA
-from tests.support import event, eventually, publish
+from tests.support import depth, event, eventually, publish
 
 SECRETS = runpy.run_path(str(INFRA / "compose" / "make_secrets.py"))
 STREAMS = str(Path(sys.executable).parent / "streams")
+_PATIENCE = 100  # seconds; on a quiet machine each step takes a few
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ async def secrets(stack: StackUrls, amqp_url: str, tmp_path: Path) -> AsyncItera
         yield tmp_path
 
 
+@pytest.mark.timeout(400)
 async def test_the_services_start_answer_their_health_checks_and_stop(secrets: Path, amqp_url: str) -> None:
     for name in ("migrate", "topology"):
         done = await asyncio.to_thread(_run, name, secrets)
@@ -62,16 +64,15 @@ async def test_the_services_start_answer_their_health_checks_and_stop(secrets: P
     running = {name: _start(name, secrets, port) for name, port in ports.items()}
     try:
         for name, port in ports.items():
-            await eventually(lambda n=name, p=port: _healthy(n, p), f"{name}'s health check", 40)
+            await eventually(lambda n=name, p=port: _healthy(n, p), f"{name}'s health check", _PATIENCE)
         task = "0199a1b2-c3d4-7abc-8def-0123456789ab"
         await publish(amqp_url, "tasks", [event("task.failed", {"task_id": task, "bogus": 1})])
-        await eventually(lambda: _letters(amqp_url), "the worker has taken it", 20)
+        await eventually(lambda: _letters(amqp_url), "the worker has taken it", _PATIENCE)
     finally:
         for process in running.values():
             process.send_signal(signal.SIGTERM)
         for name, process in running.items():
-            grace = compose.seconds(compose.service(name)["stop_grace_period"])
-            _, said = await asyncio.to_thread(process.communicate, timeout=grace)
+            _, said = await asyncio.to_thread(process.communicate, timeout=_PATIENCE)
             assert process.returncode == 0, (name, said[-800:])
             assert "-pw" not in said, "a password in the log"
 
@@ -92,7 +93,9 @@ def _environment(name: str, secrets: Path, port: int | None = None) -> dict[str,
 def _run(name: str, secrets: Path) -> subprocess.CompletedProcess[str]:
     command = [STREAMS, *compose.service(name)["command"]]
     environment = _environment(name, secrets)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE
+    )
 
 
 def _start(name: str, secrets: Path, port: int) -> subprocess.Popen[str]:
@@ -112,8 +115,6 @@ async def _healthy(name: str, port: int) -> bool:
 
 
 async def _letters(amqp_url: str) -> bool:
-    from tests.support import depth
-
     return await depth(amqp_url, "quarantine") == 1
 
 
