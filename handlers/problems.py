@@ -128,7 +128,7 @@ TIMEOUT: Final = Kind(
     "timeout",
     503,
     "The request took too long",
-    "It was given up after the time that a request may take.",
+    "It was given up after the time that a request, or a statement of it, may take.",
     "Narrow it: filter by agent, user or date, or ask for a smaller page.",
 )
 
@@ -237,7 +237,7 @@ def _busy(request: AnyRequest, error: Busy) -> Response[bytes]:
     return _answer(request, BUSY, str(error), headers={"Retry-After": "1"})
 
 
-def _out_of_time(request: AnyRequest, _: OutOfTime) -> Response[bytes]:
+def _out_of_time(request: AnyRequest, _: Exception) -> Response[bytes]:
     return _answer(request, TIMEOUT, TIMEOUT.meaning, headers={"Retry-After": "1"})
 
 
@@ -258,7 +258,7 @@ EXCEPTION_HANDLERS: Final[ExceptionHandlersMap] = {
     ParameterError: _parameter,
     TooManyRecords: _too_many_records,
     Busy: _busy,
-    OutOfTime: _out_of_time,
     **dict.fromkeys(_UNAVAILABLE, _unavailable),
+    **dict.fromkeys((OutOfTime, asyncpg.QueryCanceledError), _out_of_time),  # statement_timeout
     Exception: _unexpected,
 }

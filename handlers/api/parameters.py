@@ -77,7 +77,7 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, QueryParameter(description="Before this instant; with a zone.", **_INSTANT)]
 
-COMMON: Final = (problems.INTERNAL, problems.UNAVAILABLE)
+COMMON: Final = (problems.INTERNAL, problems.UNAVAILABLE, problems.TIMEOUT)
 GUARDED: Final = (problems.UNAUTHORIZED, problems.RATE_LIMITED, *COMMON)
 
 

@@ -79,8 +79,15 @@ async def test_head_is_get_without_a_body(database: asyncpg.Pool, redis_url: str
         assert 'route="unmatched",status_code="404"' in text
 
 
-async def test_a_request_that_takes_too_long_is_given_up(database: asyncpg.Pool, redis_url: str) -> None:
-    async with reading(database, redis_url, limits=Limits(seconds=0.2)) as (client, _):
+@pytest.mark.parametrize(("seconds", "statement"), [(0.2, "10s"), (10.0, "200ms")])
+async def test_a_request_that_takes_too_long_is_given_up(
+    database: asyncpg.Pool, database_url: str, redis_url: str, seconds: float, statement: str
+) -> None:
+    settings = {"statement_timeout": statement}
+    async with (
+        asyncpg.create_pool(database_url, min_size=1, max_size=2, server_settings=settings) as pool,
+        reading(pool, redis_url, limits=Limits(seconds=seconds)) as (client, _),
+    ):
         async with database.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE tasks")
             answer = await client.get("/v1/tasks")
