@@ -19,6 +19,7 @@ from streams.cli import (
     publish,
     run,
     scores,
+    slo,
     stack,
     tail,
     top,
@@ -61,6 +62,7 @@ app.command("updater")(run.updater)
 app.command("api")(run.api)
 app.command("publish")(publish.publish)
 app.command("tail")(tail.tail)
+app.command("slo")(slo.slo)
 app.command("trace")(trace.trace)
 app.command("asyncapi")(asyncapi.asyncapi)
 app.command("migrate")(migrate.migrate)

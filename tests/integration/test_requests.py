@@ -14,13 +14,13 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from handlers.api import create_app
+from handlers.api import Limits, create_app
 from schemas.contract import Store
 from streams.database import Database
 from streams.settings import Settings
 from streams.telemetry import Telemetry, configure_logging
 from streams.telemetry.requests import traced
-from tests.api_support import NoCache, add_task
+from tests.api_support import NoCache, NoLimiter, add_task
 from tests.conftest import Servers
 from tests.support import event, eventually, publish, running, settings_for
 
@@ -35,7 +35,14 @@ async def test_a_request_and_its_statements_are_one_trace(database_url: str, dat
     own = Database(Settings.load(database_url=database_url), "api", metrics=telemetry.metrics)
     await own.connect()
     task = await add_task(database)
-    app: Any = create_app(pool=own.pool, cache=NoCache(), metrics=telemetry.metrics, api_open=True)
+    app: Any = create_app(
+        pool=own.pool,
+        cache=NoCache(),
+        metrics=telemetry.metrics,
+        limiter=NoLimiter(),
+        is_open=True,
+        limits=Limits(),
+    )
     output = io.StringIO()
     configure_logging(stream=output)
 

@@ -15,6 +15,8 @@ import yaml
 from schemas.ids import uuid7
 from streams.api import Api
 from streams.health import free_port
+from streams.scrape.target import Target, targets
+from streams.slo import from_processes, from_prometheus
 from tests.conftest import Servers
 from tests.observability.promql import parse
 from tests.observability.test_dashboards import filled, panels
@@ -40,6 +42,7 @@ class Prometheus:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self.url = str(client.base_url)
 
     async def query(self, query: str) -> list[dict[str, Any]]:
         answer = await self._client.get("/api/v1/query", params={"query": query})
@@ -133,6 +136,14 @@ async def test_every_query_finds_what_it_asks_for(
             assert missing == []
         rules = [rule for group in (await server.get("rules"))["groups"] for rule in group["rules"]]
         assert {rule["health"] for rule in rules} == {"ok"}, [r for r in rules if r["health"] != "ok"]
+        for measured in (
+            await from_prometheus(server.url, "5m"),
+            await from_processes(named(ports), None),
+            await from_processes(named(ports), 1.0),
+        ):
+            assert measured.processes == 3
+            assert {name for name, number in measured.numbers.items() if number is None} == set()
+            assert measured.numbers["availability"] == 1
         examples = await server.get(
             "query_exemplars?query=streams_stage_seconds_bucket&start=0&end=9999999999"
         )
@@ -141,6 +152,10 @@ async def test_every_query_finds_what_it_asks_for(
     batches = {s.trace_id.hex() for s in over_http.spans if s.name.startswith("process batch")}
     assert ids
     assert ids <= batches, "an exemplar leads to the trace of a batch"
+
+
+def named(ports: dict[str, int]) -> list[Target]:
+    return targets({role: [f"http://127.0.0.1:{port}"] for role, port in ports.items()})
 
 
 def ours(query: str) -> bool:
