@@ -90,7 +90,9 @@ class Cache:
         self._local = None if local is None else Local(self._metrics, local, clock)
         self._loading = Loading(self._leases, self._local, self._keeping, self._metrics)
         self._refresher = (
-            Refresher(self._local, self._fetch, self._metrics) if self._local and refresh else None
+            Refresher(self._local, self._fetch, self._metrics)
+            if self._local is not None and refresh
+            else None
         )
         self._epochs: frozenset[bytes] = frozenset()
         self._looks: Coalescer[_Finding] = Coalescer()
