@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import redis.asyncio
@@ -94,6 +95,13 @@ class Proxy:
         login, at, _ = self._target.netloc.rpartition("@")
         return login + at
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -147,6 +155,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port("127.0.0.1")
+        self.bus_port = free_port("127.0.0.1")
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder / str(self.port)
         self._folder.mkdir()
@@ -155,7 +164,8 @@ class RedisServer:
         self.client = redis.asyncio.Redis.from_url(self.url)
 
     async def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--dir", str(self._folder), "--save", ""]
+        ports = ["--port", str(self.port), "--cluster-port", str(self.bus_port)]
+        command = ["redis-server", *ports, "--dir", str(self._folder), "--save", ""]
         self._process = await asyncio.create_subprocess_exec(
             *command, *self._options, stdout=asyncio.subprocess.DEVNULL
         )
