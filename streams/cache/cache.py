@@ -233,8 +233,10 @@ class Cache:
             raw, stamps, epoch = await self._leases.look(want.key, want.tags)
             self._note(self._epochs | {epoch})
             held = decode(raw)
-            if isinstance(held, Entry) and held.epoch == epoch and held.stamps == stamps:
-                return await self._use(want, held, fill)
+            if isinstance(held, Entry) and (held.epoch, held.stamps) == (epoch, stamps):
+                found = await self._use(want, held, fill)
+                if found is not None:
+                    return found
             if isinstance(held, Lease) and held.epoch == epoch:
                 flight = self._loading.joinable(held.token, epoch, stamps)
                 if flight is not None or not self._loading.is_ours(held.token):
@@ -247,8 +249,9 @@ class Cache:
                 return self._loading.start(want, lease, complete, fill)
         return _Busy()
 
-    async def _use(self, want: Want, held: Entry, fill: Fill | None) -> _Finding:
-        """An entry that no invalidation has touched: its value, or that of a load if its time is up."""
+    async def _use(self, want: Want, held: Entry, fill: Fill | None) -> _Finding | None:
+        """An entry that no invalidation has touched: its value, or that of a load if its time is up; None if
+        it is of no use even so."""
         database, now = self._loading.database, self._keeping.now()
         if now < held.expires:
             if now >= held.refresh or (database.is_open and database.allows()):
@@ -256,6 +259,8 @@ class Cache:
             if self._local is not None and fill is not None and not database.is_open:
                 self._local.put(fill, held.value, (held.refresh - now) / 1000)
             return Cached(held.value, Source.REDIS, stale=database.is_open)
+        if want.strict:
+            return None
         flight = self._loading.joinable(held.token, held.epoch, held.stamps)
         if flight is not None:
             return flight

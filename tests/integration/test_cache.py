@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -15,7 +16,17 @@ from schemas.errors import ConfigurationError
 from streams.cache import Cache, Cached, Keeping, Source, connect_redis
 from streams.cache.circuit import Circuit
 from streams.cache.leases import tag_key
-from tests.cache_support import KEY, TAG, Database, Proxy, Step, SteppedReader, interleavings, no_step
+from tests.cache_support import (
+    KEY,
+    TAG,
+    Database,
+    Proxy,
+    Step,
+    SteppedReader,
+    interleavings,
+    no_step,
+    redis_servers,
+)
 
 
 @pytest.fixture
@@ -323,6 +334,43 @@ async def test_without_redis_a_thousand_callers_still_cost_few_loads(redis_url: 
                 group.create_task(cache.get(KEY, database.load, ttl=60))
         assert database.loads <= 2
         await proxy.start()
+
+
+async def test_a_link_that_breaks_again_and_again(redis_url: str) -> None:
+    """Reads are answered, and never with what had been invalidated when they began."""
+    async with proxied(redis_url) as (proxy, cache, now):
+        database = Database()
+        for _ in range(30):
+            database.value += 1
+            with suppress(RedisError):
+                await cache.invalidate({KEY}, {TAG})
+            now[0] += 1.1
+            reads = [cache.get(KEY, database.load, ttl=60, tags=(TAG,)) for _ in range(5)]
+            proxy.cut()
+            cutting = asyncio.gather(*reads)
+            await asyncio.sleep(0)
+            proxy.cut()
+            await cutting
+            now[0] += 1.1
+            await cache.invalidate({KEY}, {TAG})
+            found = await cache.get(KEY, database.load, ttl=60, tags=(TAG,))
+            assert found.value == str(database.value).encode()
+
+
+async def test_a_full_redis_is_read_and_invalidated_but_takes_no_more(tmp_path: Path) -> None:
+    """`noeviction`, and no room: entries that are there are hits, the others come from the database."""
+    async with redis_servers(tmp_path, 1, "--maxmemory-policy", "noeviction") as (server,):
+        cache, database = Cache(connect_redis(server.url, "test")), Database()
+        await cache.get(KEY, database.load, ttl=60, tags=(TAG,))
+        await server.client.config_set("maxmemory", 1)
+        assert await cache.get(KEY, database.load, ttl=60, tags=(TAG,)) == Cached(b"0", Source.REDIS)
+        assert (await cache.get("q:other", database.load, ttl=60)).source is Source.BYPASS
+        database.value = 1
+        await cache.invalidate({KEY}, {TAG})
+        assert await cache.get(KEY, database.load, ttl=60, tags=(TAG,)) == Cached(b"1", Source.BYPASS)
+        await server.client.config_set("maxmemory", 0)
+        assert (await cache.get(KEY, database.load, ttl=60, tags=(TAG,))).source is Source.DATABASE
+        await cache.close()
 
 
 async def test_a_restart_of_redis_is_not_noticed(

@@ -56,7 +56,7 @@ async def test_reads_tags_invalidations_and_a_failover(cluster: list[RedisServer
     # hold=0: a test does not wait for the next attempt
     cache, other = (Cache(connect_redis(url, "test"), circuit=Circuit(hold=0)) for _ in range(2))
     database = Database()
-    reads = [(f"q:{n}", tuple(f"agent:{n + m}" for m in range(n % 4))) for n in range(40)]
+    reads = [(f"q:{n}", tuple(f"agent:{n + m}" for m in range(n % 2 * 3))) for n in range(60)]
 
     async def read(cache: Cache) -> set[Cached]:
         return set(await asyncio.gather(*(cache.get(k, database.load, ttl=60, tags=t) for k, t in reads)))

@@ -60,6 +60,7 @@ async def test_a_promoted_replica_that_missed_an_invalidation(tmp_path: Path, cu
         async with Proxy(first.url) as proxy, reader_of(proxy) as cache:
             assert await read(cache, database) == {Cached(b"0", Source.DATABASE)}
             assert await read(cache, database) == {Cached(b"0", Source.REDIS)}
+            await cache.get("q:rare", database.load, ttl=60)
             await cache.confirm(inf)
             assert await read(cache, database) == {Cached(b"0", Source.REDIS)}
             assert await read(cache, database) == {Cached(b"0", Source.MEMORY)}
@@ -67,7 +68,7 @@ async def test_a_promoted_replica_that_missed_an_invalidation(tmp_path: Path, cu
 
             await second.client.replicaof("NO", "ONE")  # promoted, and nobody knows yet
             database.value = 1
-            await cache.invalidate({KEY}, {TAG})  # at the old master
+            await cache.invalidate({KEY, "q:rare"}, {TAG})  # at the old master
             cache.hear({KEY}, {TAG})
             assert await second.client.exists(KEY, TAGGED) == 2, "the test is worth something"
             proxy.lead_to(second.url)
@@ -92,6 +93,8 @@ async def test_a_promoted_replica_that_missed_an_invalidation(tmp_path: Path, cu
                 await replicate(first, second)
             found = await read(cache, database) | await read(cache, database)
             assert {one.value for one in found} == {b"2"}
+            assert await first.client.exists("q:rare"), "the test is worth something"
+            assert (await cache.get("q:rare", database.load, ttl=60)).value == b"2"
 
 
 async def test_a_restart_from_an_old_dump(tmp_path: Path) -> None:
