@@ -44,6 +44,13 @@ async def test_memory_answers_without_redis_until_it_hears(
         cache.hear(**names)
         expected = Cached(str(database.value).encode(), Source.DATABASE)
         assert await cache.get(KEY, database.load, ttl=60, tags=(TAG,)) == expected
+    told = cache._metrics.registry.get_sample_value
+    assert told("streams_cache_entries", {"level": "l1"}) == 1
+    assert told("streams_cache_bytes", {"level": "l1"}) == 1001
+    results = [("l1", "hit", 2), ("l1", "miss", 3), ("redis", "miss", 3), ("database", "hit", 3)]
+    for level, result, count in results:
+        labels = {"level": level, "result": result}
+        assert told("streams_cache_requests_total", labels) == count, labels
     cache.deafen()
     for _ in range(2):
         assert (await cache.get(KEY, database.load, ttl=60, tags=(TAG,))).source is Source.REDIS
