@@ -123,7 +123,10 @@ class Cache:
                 self._local_hit.inc()
                 return Cached(slot.value, Source.MEMORY)
             self._local_miss.inc()
-        found = await self._fetch(Want(key, load, ttl, tags, is_strict(key)))
+        want = Want(key, load, ttl, tags, is_strict(key))
+        found = await self._fetch(want)
+        if not isinstance(found, Cached):
+            found = await self._bypass(want, found)
         result = "stale" if found.stale else _RESULTS[found.source]
         self._metrics.cache_requests.labels("redis", result).inc()
         return found
@@ -161,6 +164,11 @@ class Cache:
         if self._local is not None:
             self._local.close()
 
+    @property
+    def hears(self) -> bool | None:
+        """Whether values are held in memory, since invalidations are heard; None: they never are."""
+        return None if self._local is None else self._local.is_open
+
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
@@ -178,8 +186,8 @@ class Cache:
         await self._loads.close()
         await self._redis.aclose()
 
-    async def _fetch(self, want: Want) -> Cached:
-        """The value from Redis or from the database."""
+    async def _fetch(self, want: Want) -> Cached | _Busy | _Down:
+        """The value from Redis, or loaded and stored there; or why it is not to be had like that."""
         give_up = time.monotonic() + self._wait_seconds
         pause = _FIRST_PAUSE
         while True:
@@ -189,11 +197,13 @@ class Cache:
             if isinstance(found, Flight):
                 return await asyncio.shield(found.task)
             if isinstance(found, _Down) or time.monotonic() + pause > give_up:
-                return await self._bypass(want, found.standby if isinstance(found, _Busy) else None)
+                return found
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _bypass(self, want: Want, standby: bytes | None) -> Cached:
+    async def _bypass(self, want: Want, obstacle: _Busy | _Down) -> Cached:
+        """The value from the database, without storing it."""
+        standby = obstacle.standby if isinstance(obstacle, _Busy) else None
         try:
             value = await self._loads.run(want.key, lambda: self._loading.load(want))
         except DATABASE_DOWN:
