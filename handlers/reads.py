@@ -73,6 +73,9 @@ class Cache(Protocol):
 
     async def ping(self) -> bool: ...
 
+    @property
+    def hears(self) -> bool | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Uncached:
@@ -206,6 +209,11 @@ class Reads:
             UUID(row["user_id"]), tuple(row["roles"]), datetime.fromisoformat(row["expires_at"])
         )
         return session if session.expires_at > datetime.now(UTC) else None
+
+    @property
+    def hears(self) -> bool | None:
+        """Whether values are held in memory, since invalidations are heard; None: they never are."""
+        return self._cache.hears
 
     async def health(self) -> tuple[bool, bool]:
         """Whether the database and whether the cache answers."""

@@ -299,7 +299,7 @@ class Liveness:
 
 @dataclass(frozen=True)
 class Readiness:
-    """`degraded` is ready: without Redis we are slower, not wrong."""
+    """`degraded` is ready: without Redis or the cache bus we are slower, not wrong."""
 
     status: str
     checks: dict[str, str]

@@ -86,9 +86,8 @@ class Api:
             redis,
             metrics=self._telemetry.metrics,
             keeping=Keeping(stale_seconds=settings.cache_stale_seconds),
-            local=LocalLimits(settings.l1_entries, settings.l1_bytes, settings.l1_seconds),
+            local=_memory(settings),
         )
-        self._bus = self._ear()
         self._limiter = RateLimiter(redis)
         self.host = settings.http_host
         self.port = settings.http_port or free_port(settings.http_host)
@@ -105,7 +104,7 @@ class Api:
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
-        listening = [] if self._bus is None else [asyncio.create_task(self._bus.run(), name="cache bus")]
+        listening = [asyncio.create_task(ear.run(), name="cache bus") for ear in self._ears()]
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             server.stop()  # type: ignore[no-untyped-call]
@@ -116,15 +115,14 @@ class Api:
             await end(listening)
             await self._close()
 
-    def _ear(self) -> CacheBus | None:
-        """What fills and empties this process's memory; without it nothing is held there."""
+    def _ears(self) -> list[CacheBus]:
+        """What lets this process use its memory; without it nothing is held there."""
         url = self._settings.amqp_url
-        if url is None or not self._settings.l1_entries:
-            log.info(
-                "no values are held in memory", why="STREAMS_L1_ENTRIES=0" if url else "AMQP_URL is not set"
-            )
-            return None
-        return CacheBus(url.get_secret_value(), "api", self._cache, self._telemetry.metrics)
+        if url is None or self._cache.hears is None:
+            why = "STREAMS_L1_ENTRIES=0" if url else "AMQP_URL is not set"
+            log.info("no values are held in memory", why=why)
+            return []
+        return [CacheBus(url.get_secret_value(), "api", self._cache, self._telemetry.metrics)]
 
     def _app(self) -> Any:
         settings = self._settings
@@ -184,6 +182,12 @@ def contract_pages(settings: Settings) -> dict[str, Callable[[], tuple[bytes, st
         "/asyncapi.json": functools.cache(lambda: (to_json(document()), "application/json")),
         "/asyncapi.yaml": functools.cache(lambda: (to_yaml(document()).encode(), "application/yaml")),
     }
+
+
+def _memory(settings: Settings) -> LocalLimits | None:
+    if settings.amqp_url is None or not settings.l1_entries:
+        return None
+    return LocalLimits(settings.l1_entries, settings.l1_bytes, settings.l1_seconds)
 
 
 class Requests:

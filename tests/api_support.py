@@ -34,6 +34,10 @@ class NoCache:
     async def ping(self) -> bool:
         return False
 
+    @property
+    def hears(self) -> None:
+        return None
+
 
 class NoLimiter:
     """Lets everybody pass."""

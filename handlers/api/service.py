@@ -42,10 +42,13 @@ async def live() -> Answer:
     },
 )
 async def ready(reads: Readable) -> Answer:
-    """Whether requests are answered. Without Redis we are slower, not wrong: ready, but it shows."""
+    """Whether requests are answered. Without Redis or the cache bus we are slower, not wrong: ready, but it
+    shows."""
     database, cache = await reads.health()
-    status = "not ready" if not database else "ready" if cache else "degraded"
+    status = "not ready" if not database else "ready" if cache and reads.hears is not False else "degraded"
     checks = {"postgresql": "up" if database else "down", "redis": "up" if cache else "down"}
+    if reads.hears is not None:
+        checks["cache_bus"] = "up" if reads.hears else "down"
     body = encode({"status": status, "checks": checks})
     return Response(body, media_type="application/json", status_code=200 if database else 503)
 

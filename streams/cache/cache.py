@@ -90,7 +90,9 @@ class Cache:
         self._local = None if local is None else Local(self._metrics, local, clock)
         self._loading = Loading(self._leases, self._local, self._keeping, self._metrics)
         self._refresher = (
-            Refresher(self._local, self._fetch, self._metrics) if self._local and refresh else None
+            Refresher(self._local, self._fetch, self._metrics)
+            if self._local is not None and refresh
+            else None
         )
         self._epochs: frozenset[bytes] = frozenset()
         self._looks: Coalescer[_Finding] = Coalescer()
@@ -121,7 +123,10 @@ class Cache:
                 self._local_hit.inc()
                 return Cached(slot.value, Source.MEMORY)
             self._local_miss.inc()
-        found = await self._fetch(Want(key, load, ttl, tags, is_strict(key)))
+        want = Want(key, load, ttl, tags, is_strict(key))
+        found = await self._fetch(want)
+        if not isinstance(found, Cached):
+            found = await self._bypass(want, found)
         result = "stale" if found.stale else _RESULTS[found.source]
         self._metrics.cache_requests.labels("redis", result).inc()
         return found
@@ -159,6 +164,11 @@ class Cache:
         if self._local is not None:
             self._local.close()
 
+    @property
+    def hears(self) -> bool | None:
+        """Whether values are held in memory, since invalidations are heard; None: they never are."""
+        return None if self._local is None else self._local.is_open
+
     async def ping(self) -> bool:
         """Whether Redis answers."""
         try:
@@ -176,8 +186,8 @@ class Cache:
         await self._loads.close()
         await self._redis.aclose()
 
-    async def _fetch(self, want: Want) -> Cached:
-        """The value from Redis or from the database."""
+    async def _fetch(self, want: Want) -> Cached | _Busy | _Down:
+        """The value from Redis, or loaded and stored there; or why it is not to be had like that."""
         give_up = time.monotonic() + self._wait_seconds
         pause = _FIRST_PAUSE
         while True:
@@ -187,11 +197,13 @@ class Cache:
             if isinstance(found, Flight):
                 return await asyncio.shield(found.task)
             if isinstance(found, _Down) or time.monotonic() + pause > give_up:
-                return await self._bypass(want, found.standby if isinstance(found, _Busy) else None)
+                return found
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _bypass(self, want: Want, standby: bytes | None) -> Cached:
+    async def _bypass(self, want: Want, obstacle: _Busy | _Down) -> Cached:
+        """The value from the database, without storing it."""
+        standby = obstacle.standby if isinstance(obstacle, _Busy) else None
         try:
             value = await self._loads.run(want.key, lambda: self._loading.load(want))
         except DATABASE_DOWN:
@@ -231,8 +243,10 @@ class Cache:
             raw, stamps, epoch = await self._leases.look(want.key, want.tags)
             self._note(self._epochs | {epoch})
             held = decode(raw)
-            if isinstance(held, Entry) and held.epoch == epoch and held.stamps == stamps:
-                return await self._use(want, held, fill)
+            if isinstance(held, Entry) and (held.epoch, held.stamps) == (epoch, stamps):
+                found = await self._use(want, held, fill)
+                if found is not None:
+                    return found
             if isinstance(held, Lease) and held.epoch == epoch:
                 flight = self._loading.joinable(held.token, epoch, stamps)
                 if flight is not None or not self._loading.is_ours(held.token):
@@ -245,8 +259,9 @@ class Cache:
                 return self._loading.start(want, lease, complete, fill)
         return _Busy()
 
-    async def _use(self, want: Want, held: Entry, fill: Fill | None) -> _Finding:
-        """An entry that no invalidation has touched: its value, or that of a load if its time is up."""
+    async def _use(self, want: Want, held: Entry, fill: Fill | None) -> _Finding | None:
+        """An entry that no invalidation has touched: its value, or that of a load if its time is up; None if
+        it is of no use even so."""
         database, now = self._loading.database, self._keeping.now()
         if now < held.expires:
             if now >= held.refresh or (database.is_open and database.allows()):
@@ -254,6 +269,8 @@ class Cache:
             if self._local is not None and fill is not None and not database.is_open:
                 self._local.put(fill, held.value, (held.refresh - now) / 1000)
             return Cached(held.value, Source.REDIS, stale=database.is_open)
+        if want.strict:
+            return None
         flight = self._loading.joinable(held.token, held.epoch, held.stamps)
         if flight is not None:
             return flight

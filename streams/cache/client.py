@@ -77,6 +77,7 @@ def _cluster(
         password=unquote(parts.password) if parts.password else None,
         retry=Retry(NoBackoff(), _MORE_TRIES),
         require_full_coverage=False,
+        reinitialize_steps=0,  # else some MOVEDs in a row close connections that others are using
         **options,
     )
     # It takes no connection class, but hands these options to whatever node it finds.

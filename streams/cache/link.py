@@ -43,6 +43,8 @@ class Link:
         except ReadOnlyError as error:
             await self._leave()
             raise RedisConnectionError("the server has become a replica") from error
+        except AttributeError as error:  # what redis-py trips over when another task closed the connection
+            raise RedisConnectionError("the connection was closed") from error
         epoch = heard()
         return [(reply, epoch) for reply in replies]
 
@@ -78,6 +80,8 @@ class Link:
         return read_info(await self._redis.execute_command(" ".join(INFO), **options))
 
     async def _one(self, command: Command) -> Reply:
+        if self._is_cluster:  # before it knows the nodes it sends GETEX to any of them
+            await self._redis.initialize()
         reply = await self._redis.execute_command(*command, **_options(command))
         return reply, heard()
 

@@ -153,7 +153,7 @@ class Loading:
         if await self._quietly(
             self._leases.claim(want.key, entry, self._leases.claim_until(self._keeping.now()))
         ):
-            fill = self._local.begin(want) if self._local else None
+            fill = self._local.begin(want) if self._local is not None else None
             flight = self.start(want, entry, entry.stamps, fill)
             await asyncio.wait({flight.task})
 
@@ -185,7 +185,8 @@ class Loading:
             await self._quietly(self._leases.release(want.key, hold.token))
             return Cached(value, Source.DATABASE)
         seconds = want.seconds(value)
-        if await self._store(want, hold, stamps, value, begun, seconds) and self._local and fill:
+        stored = await self._store(want, hold, stamps, value, begun, seconds)
+        if stored and self._local is not None and fill is not None:
             self._local.put(fill, value, seconds)
         return Cached(value, Source.DATABASE)
 

@@ -67,6 +67,10 @@ class Local:
     _fills: dict[str, set[Fill]] = field(default_factory=dict)
     _tag_fills: dict[str, set[Fill]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.metrics.cache_entries.labels("l1").set_function(self.__len__)
+        self.metrics.cache_bytes.labels("l1").set_function(lambda: self.held_bytes)
+
     def __len__(self) -> int:
         return len(self._slots)
 

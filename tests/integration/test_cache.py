@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from urllib.parse import urlsplit, urlunsplit
+from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -16,8 +16,17 @@ from schemas.errors import ConfigurationError
 from streams.cache import Cache, Cached, Keeping, Source, connect_redis
 from streams.cache.circuit import Circuit
 from streams.cache.leases import tag_key
-
-KEY, TAG = "q:key", "agent:1"
+from tests.cache_support import (
+    KEY,
+    TAG,
+    Database,
+    Proxy,
+    Step,
+    SteppedReader,
+    interleavings,
+    no_step,
+    redis_servers,
+)
 
 
 @pytest.fixture
@@ -39,63 +48,6 @@ async def new_cache(redis_url: str) -> AsyncIterator[Callable[..., Cache]]:
     yield make
     for cache in made:
         await cache.close()
-
-
-class Database:
-    """A database of one row, whose reads stop where the test wants them to."""
-
-    def __init__(self) -> None:
-        self.value = 0
-        self.loads = 0
-
-    async def load(self) -> bytes:
-        self.loads += 1
-        return str(self.value).encode()
-
-
-class SteppedReader:
-    """A `get` that advances one step at a time: lease, load, fill."""
-
-    def __init__(self, cache: Cache, database: Database, tags: tuple[str, ...]) -> None:
-        self._cache, self._database, self._tags = cache, database, tags
-        self._leased, self._read = asyncio.Event(), asyncio.Event()
-        self._may_read, self._may_fill = asyncio.Event(), asyncio.Event()
-        self._task: asyncio.Task[Cached] | None = None
-
-    async def lease(self) -> None:
-        self._task = asyncio.create_task(self._cache.get(KEY, self._load, ttl=60, tags=self._tags))
-        await self._leased.wait()
-
-    async def load(self) -> None:
-        self._may_read.set()
-        await self._read.wait()
-
-    async def fill(self) -> None:
-        assert self._task is not None
-        self._may_fill.set()
-        await self._task
-
-    async def _load(self) -> bytes:
-        self._leased.set()
-        await self._may_read.wait()
-        value = await self._database.load()
-        self._read.set()
-        await self._may_fill.wait()
-        return value
-
-
-Step = tuple[str, Callable[[], Awaitable[None]]]
-
-
-def interleavings(*programs: tuple[Step, ...]) -> Iterator[list[Step]]:
-    """Every order that keeps the order of each program's own steps."""
-    if not any(programs):
-        yield []
-    for at, program in enumerate(programs):
-        if program:
-            rest = (*programs[:at], program[1:], *programs[at + 1 :])
-            for tail in interleavings(*rest):
-                yield [program[0], *tail]
 
 
 async def stale_orders(
@@ -121,9 +73,6 @@ async def stale_orders(
         if found.value != str(database.value).encode():
             stale.append([name for name, _ in shape])
     return total, stale
-
-
-async def no_step() -> None: ...
 
 
 @pytest.mark.parametrize("by_tag", [False, True], ids=["key", "tag"])
@@ -327,50 +276,6 @@ async def test_invalidating_thousands_of_names_twice(
     await cache.invalidate(set(), set())
 
 
-class Proxy:
-    """A TCP proxy to Redis that can be cut, or made to swallow what it is sent."""
-
-    def __init__(self, url: str) -> None:
-        self._target = urlsplit(url)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-        self._port = 0
-        self.swallow = False
-
-    @property
-    def url(self) -> str:
-        return urlunsplit(self._target._replace(netloc=f"{self._login}127.0.0.1:{self._port}"))
-
-    @property
-    def _login(self) -> str:
-        login, at, _ = self._target.netloc.rpartition("@")
-        return login + at
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
-        self._writers |= {writer, back}
-        await asyncio.gather(self._pipe(reader, back), self._pipe(there, writer))
-
-    async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(65536):
-                if not self.swallow:
-                    sink.write(data)
-                    await sink.drain()
-        sink.close()
-
-
 @asynccontextmanager
 async def proxied(redis_url: str) -> AsyncIterator[tuple[Proxy, Cache, list[float]]]:
     """A cache behind a proxy, and the clock of its circuit: a list of one number of seconds."""
@@ -429,6 +334,43 @@ async def test_without_redis_a_thousand_callers_still_cost_few_loads(redis_url: 
                 group.create_task(cache.get(KEY, database.load, ttl=60))
         assert database.loads <= 2
         await proxy.start()
+
+
+async def test_a_link_that_breaks_again_and_again(redis_url: str) -> None:
+    """Reads are answered, and never with what had been invalidated when they began."""
+    async with proxied(redis_url) as (proxy, cache, now):
+        database = Database()
+        for _ in range(30):
+            database.value += 1
+            with suppress(RedisError):
+                await cache.invalidate({KEY}, {TAG})
+            now[0] += 1.1
+            reads = [cache.get(KEY, database.load, ttl=60, tags=(TAG,)) for _ in range(5)]
+            proxy.cut()
+            cutting = asyncio.gather(*reads)
+            await asyncio.sleep(0)
+            proxy.cut()
+            await cutting
+            now[0] += 1.1
+            await cache.invalidate({KEY}, {TAG})
+            found = await cache.get(KEY, database.load, ttl=60, tags=(TAG,))
+            assert found.value == str(database.value).encode()
+
+
+async def test_a_full_redis_is_read_and_invalidated_but_takes_no_more(tmp_path: Path) -> None:
+    """`noeviction`, and no room: entries that are there are hits, the others come from the database."""
+    async with redis_servers(tmp_path, 1, "--maxmemory-policy", "noeviction") as (server,):
+        cache, database = Cache(connect_redis(server.url, "test")), Database()
+        await cache.get(KEY, database.load, ttl=60, tags=(TAG,))
+        await server.client.config_set("maxmemory", 1)
+        assert await cache.get(KEY, database.load, ttl=60, tags=(TAG,)) == Cached(b"0", Source.REDIS)
+        assert (await cache.get("q:other", database.load, ttl=60)).source is Source.BYPASS
+        database.value = 1
+        await cache.invalidate({KEY}, {TAG})
+        assert await cache.get(KEY, database.load, ttl=60, tags=(TAG,)) == Cached(b"1", Source.BYPASS)
+        await server.client.config_set("maxmemory", 0)
+        assert (await cache.get(KEY, database.load, ttl=60, tags=(TAG,))).source is Source.DATABASE
+        await cache.close()
 
 
 async def test_a_restart_of_redis_is_not_noticed(

@@ -15,6 +15,7 @@ def test_every_process_does_its_work_with_its_own_rights_over_tls(evidence: Evid
         ["handler_failed"] * 1 + ["database_refused"] * 2 + ["invalid_event"] * 2 + ["undecodable"]
     )
     assert len(evidence.letters) == LETTERS
+    assert '"cache_bus":"up"' in evidence.pages["api/readyz"]
     assert "streams_cache_bus_up 1.0" in evidence.pages["api/metrics"]
     for process in ("worker", "updater", "api"):
         assert '"ready"' in evidence.pages[f"{process}/readyz"]
