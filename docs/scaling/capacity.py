@@ -23,8 +23,8 @@ PERFORMANCE: Final = HERE.parent / "performance"
 RATES: Final = (10_000, 100_000, 1_000_000)
 BUSY: Final = 0.6
 """The share of a core that is planned for: the rest is for bursts, failed nodes and what was not foreseen."""
-REPLICAS: Final = {"rabbitmq": 3, "postgres": 2}
-"""Copies of every byte, the primary's included."""
+COPIES: Final = 2
+"""PostgreSQL's primary and a standby."""
 
 # What nobody measured: prices in dollars a month, of no provider in particular. Change them and run again.
 CORE, GIGABYTE_RAM, GIGABYTE_DISK = 25.0, 3.0, 0.10
@@ -75,6 +75,8 @@ def costs(drain: dict[str, Any], batch: dict[str, Any], measured: dict[str, Any]
 def needs(batch: dict[str, Any], drain: dict[str, Any], measured: dict[str, Any]) -> str:
     """What each rate takes. From 10⁵ on producers are to send arrays."""
     columns: list[list[str]] = []
+    broker_cpu = measured["broker cpu, us"]
+    replicated = broker_cpu["three nodes"] / broker_cpu["one node"]
     for rate in RATES:
         result, form = (drain, "single") if rate <= 10_000 else (batch, "arrays of 100")
         own = measured[form]
@@ -82,12 +84,12 @@ def needs(batch: dict[str, Any], drain: dict[str, Any], measured: dict[str, Any]
         def cores(name: str, result: dict[str, Any] = result, rate: int = rate) -> float:
             return rate * median(result, f"cpu_us.{name}") / 1e6 / BUSY
 
-        worker, updater, broker = cores("worker"), cores("updater"), cores("rabbitmq") * REPLICAS["rabbitmq"]
+        worker, updater, broker = cores("worker"), cores("updater"), cores("rabbitmq") * replicated
         database, wal = cores("postgres"), rate * median(result, "wal_bytes")
         day = rate * own["disk.postgres"] * 86_400
-        total = worker + updater + broker + database * REPLICAS["postgres"] + cores("redis")
+        total = worker + updater + broker + database * COPIES + cores("redis")
         machines = total * (CORE + RAM_PER_CORE * GIGABYTE_RAM)
-        disks = REPLICAS["postgres"] * day * 30 / 1e9 * GIGABYTE_DISK
+        disks = COPIES * day * 30 / 1e9 * GIGABYTE_DISK
         columns.append(
             [
                 form.replace("single", "one"),
@@ -107,7 +109,7 @@ def needs(batch: dict[str, Any], drain: dict[str, Any], measured: dict[str, Any]
         "events a message",
         "workers (a core each)",
         "updaters",
-        f"RabbitMQ, cores of {REPLICAS['rabbitmq']} nodes",
+        "RabbitMQ, cores of three nodes",
         "PostgreSQL, cores of the primary",
         "WAL, and to each standby",
         "network, PostgreSQL",
@@ -173,6 +175,12 @@ def spread(measured: dict[str, Any]) -> str:
     return table(["fullest over mean", *(f"weight {weight}" for weight in weights)], rows)
 
 
+def replication(measured: dict[str, Any]) -> str:
+    found: dict[str, float] = measured["broker cpu, us"]
+    rows = [[name, f"{us:.0f} µs", f"{us / found['one node']:.1f} ×"] for name, us in found.items()]
+    return table(["a persistent message through a quorum queue", "CPU of all nodes", ""], rows)
+
+
 def write(name: str, text: str) -> None:
     begin, end = f"<!-- scaling:{name} -->", f"<!-- /scaling:{name} -->"
     before, found, rest = PAGE.read_text().partition(begin)
@@ -191,6 +199,7 @@ def main() -> None:
     write("needs", needs(batch, drain, measured))
     write("lateness", lateness(drain, steady))
     write("spread", spread(measured))
+    write("replication", replication(measured))
     print(f"wrote the tables of {PAGE.name}")
 
 

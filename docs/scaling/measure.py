@@ -3,7 +3,8 @@
     .venv/bin/python -m docs.scaling.measure        # about a minute; from the root of the checkout
 
 Bytes that an event costs on each link (counted by proxies in front of the servers), on PostgreSQL's disk and
-in its WAL; and how evenly the consistent-hash exchange spreads messages over sharded queues.
+in its WAL; how evenly the consistent-hash exchange spreads messages over sharded queues; and what a message
+costs three nodes of RabbitMQ instead of one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from uuid import uuid4
 
 import aio_pika
 import asyncpg
+import psutil
 
 from streams.bench.amqp import Producer
 from streams.bench.story import Story, arrays, singles
@@ -32,6 +34,7 @@ from streams.registry import load_subscriptions
 from streams.settings import DEFAULT_HANDLERS, Settings
 from streams.stack import LocalStack, StackUrls
 from streams.topology import Topology
+from tests.cluster import rabbitmq
 from tests.fault.proxy import Link, Proxy, Tapped, Way
 
 OUTPUT: Final = Path(__file__).with_name("measured.json")
@@ -151,8 +154,51 @@ async def skew(url: str, shards: int, weight: int, messages: int = 20_000) -> fl
     return max(depths) / statistics.mean(depths)
 
 
+async def broker_cpu(url: str, folder: Path, messages: int = 20_000) -> float:
+    """CPU (us) of a broker's processes for a message through a quorum queue: confirmed, taken, acknowledged.
+
+    Args:
+        folder: of the stack or cluster, by which its processes are known.
+    """
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("cpu", durable=True, arguments={"x-queue-type": "quorum"})
+        body, before = b"x" * 376, _beam_seconds(folder)
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        for _ in range(0, messages, 500):
+            await asyncio.gather(*(channel.default_exchange.publish(message, queue.name) for _ in range(500)))
+        await channel.set_qos(2_000)
+        done, taken = asyncio.Event(), 0
+
+        async def take(delivery: aio_pika.abc.AbstractIncomingMessage) -> None:
+            nonlocal taken
+            taken += 1
+            if taken % 500 == 0:
+                await delivery.ack(multiple=True)
+            if taken == messages:
+                done.set()
+
+        await queue.consume(take)
+        await asyncio.wait_for(done.wait(), 60)
+        await queue.delete(if_unused=False, if_empty=False)
+    return (_beam_seconds(folder) - before) / messages * 1e6
+
+
+def _beam_seconds(folder: Path) -> float:
+    """CPU of all RabbitMQ nodes whose data lies in this folder."""
+    total = 0.0
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "beam.smp" and str(folder) in " ".join(process.cmdline()):
+            times = process.cpu_times()
+            total += times.user + times.system
+    assert total, f"no RabbitMQ runs in {folder}"
+    return total
+
+
 async def measure() -> dict[str, Any]:
-    with LocalStack("scaling", unique=True) as urls:
+    stack = LocalStack("scaling", unique=True)
+    with stack as urls:
         await migrate(urls.database, Settings.load().migration_sources)
         found: dict[str, Any] = {
             "at": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -165,6 +211,9 @@ async def measure() -> dict[str, Any]:
                 for weight in _WEIGHTS
             },
         }
+        found["broker cpu, us"] = {"one node": await broker_cpu(urls.amqp, stack.folder)}
+    async with rabbitmq.cluster() as cluster:
+        found["broker cpu, us"]["three nodes"] = await broker_cpu(cluster.amqp, cluster.group.folder)
     return found
 
 

@@ -17,13 +17,16 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 
 INFRA = Path(__file__).resolve().parents[1]
 
-POSTGRES = {"streams_deployer": "deployer", "streams_worker": "worker", "streams_api": "api"}
-"""The logins of logins.sql that a process of ours has, and what their URLs are called."""
+
+def postgres_users() -> list[str]:
+    logins = (INFRA / "postgres" / "logins.sql").read_text()
+    return re.findall(r"\('streams_(\w+)', 'LOGIN", logins)
 
 
 def rabbitmq_users() -> list[str]:
@@ -59,9 +62,9 @@ def make(passwords: dict[str, str], hosts: dict[str, str]) -> dict[str, str]:
         hosts: `host:port` by server.
     """
     files: dict[str, str] = {}
-    for role, name in POSTGRES.items():
+    for name in postgres_users():
         files[f"database-{name}-url"] = (
-            f"postgresql://{role}:{passwords[f'postgres-{name}']}@{hosts['postgres']}/streams"
+            f"postgresql://streams_{name}:{passwords[f'postgres-{name}']}@{hosts['postgres']}/streams"
         )
     for name in rabbitmq_users():
         files[f"amqp-{name}-url"] = (
@@ -69,11 +72,9 @@ def make(passwords: dict[str, str], hosts: dict[str, str]) -> dict[str, str]:
         )
     for name in redis_users():
         files[f"redis-{name}-url"] = f"redis://streams-{name}:{passwords[f'redis-{name}']}@{hosts['redis']}/0"
-    verifiers = {role: passwords[f"postgres-{name}"] for role, name in POSTGRES.items()}
-    verifiers["streams_monitor"] = passwords["postgres-monitor"]
     files["postgres-passwords.sql"] = "".join(
-        f"ALTER ROLE {role} PASSWORD '{scram(password, token_bytes(16))}';\n"
-        for role, password in verifiers.items()
+        f"ALTER ROLE streams_{name} PASSWORD '{scram(passwords[f'postgres-{name}'], token_bytes(16))}';\n"
+        for name in postgres_users()
     )
     files["rabbitmq-definitions.json"] = _definitions(passwords)
     files["redis-users.acl"] = _redis_users(passwords)
@@ -120,7 +121,7 @@ def _redis_users(passwords: dict[str, str]) -> str:
 def names() -> list[str]:
     """All passwords that are needed."""
     return [
-        *(f"postgres-{name}" for name in (*POSTGRES.values(), "monitor", "admin")),
+        *(f"postgres-{name}" for name in (*postgres_users(), "admin")),
         *(f"rabbitmq-{name}" for name in (*rabbitmq_users(), "admin")),
         *(f"redis-{name}" for name in redis_users()),
         "grafana-admin",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -127,8 +128,8 @@ async def _empty_database(server: str) -> AsyncIterator[str]:
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
     finally:
         await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        for role in (*SECRETS["POSTGRES"], "streams_monitor"):
-            await admin.execute(f"DROP ROLE IF EXISTS {role}")
+        for name in SECRETS["postgres_users"]():
+            await admin.execute(f"DROP ROLE IF EXISTS streams_{name}")
         await admin.close()
 
 
@@ -159,16 +160,13 @@ async def _rabbitmq_users(stack: StackUrls, definitions: str, vhost: str) -> Asy
 
 @asynccontextmanager
 async def _redis_users(url: str, users: str) -> AsyncIterator[None]:
-    lines = [line.split() for line in users.splitlines() if not line.startswith("user default ")]
+    lines = [line for line in users.splitlines() if not line.startswith("user default ")]
     async with redis.asyncio.from_url(url) as client:
-        for _, name, *rules in lines:
-            # A selector's parentheses belong together.
-            text = " ".join(rules)
-            outer, _, selector = text.partition(" (")
-            inner, _, after = selector.partition(")")
-            arguments = [*outer.split(), *([f"({inner})"] if selector else []), *after.split()]
-            await client.execute_command("ACL", "SETUSER", name, *arguments)
+        for line in lines:
+            # What stands in parentheses, a selector, is one argument.
+            _, name, *rules = re.findall(r"\([^)]*\)|\S+", line)
+            await client.execute_command("ACL", "SETUSER", name, *rules)
         try:
             yield
         finally:
-            await client.execute_command("ACL", "DELUSER", *(name for _, name, *_ in lines))
+            await client.execute_command("ACL", "DELUSER", *(line.split()[1] for line in lines))
