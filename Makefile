@@ -20,6 +20,8 @@ SHELL := /bin/bash
 # Quoted wherever it is used: a checkout's path may hold spaces.
 BIN := $(CURDIR)/.venv/bin
 ARGS ?=
+# Test processes, each with servers of its own: half of a test is waiting.
+PROCESSES ?= 2
 
 help:
 	@sed -n 's/^# //p' "$(CURDIR)/Makefile"
@@ -41,7 +43,7 @@ check: setup
 
 test: check
 	@"$(CURDIR)/scripts/tools.sh"
-	"$(BIN)/python" -m pytest $(ARGS)
+	"$(BIN)/python" -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 fault: setup
 	@"$(BIN)/python" -m tests.fault.harness.suite $(ARGS)
