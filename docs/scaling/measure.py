@@ -1,6 +1,7 @@
 """Measures on real servers what docs/scaling.md counts with, and writes measured.json beside this file.
 
-    .venv/bin/python -m docs.scaling.measure        # about a minute; from the root of the checkout
+    .venv/bin/python -m docs.scaling.measure        # about two minutes; from the root of the checkout
+    .venv/bin/python -m docs.scaling.measure brokers
 
 Bytes that an event costs on each link (counted by proxies in front of the servers), on PostgreSQL's disk and
 in its WAL; how evenly the consistent-hash exchange spreads messages over sharded queues; and what a message
@@ -15,7 +16,7 @@ import os
 import statistics
 import sys
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -179,8 +180,9 @@ async def broker_cpu(url: str, folder: Path, messages: int = 20_000) -> float:
             if taken == messages:
                 done.set()
 
-        await queue.consume(take)
+        tag = await queue.consume(take)
         await asyncio.wait_for(done.wait(), 60)
+        await queue.cancel(tag)
         await queue.delete(if_unused=False, if_empty=False)
     return (_beam_seconds(folder) - before) / messages * 1e6
 
@@ -189,20 +191,19 @@ def _beam_seconds(folder: Path) -> float:
     """CPU of all RabbitMQ nodes whose data lies in this folder."""
     total = 0.0
     for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "beam.smp" and str(folder) in " ".join(process.cmdline()):
-            times = process.cpu_times()
-            total += times.user + times.system
+        if process.info["name"] == "beam.smp":
+            with suppress(psutil.Error):
+                if str(folder) in " ".join(process.cmdline()):
+                    times = process.cpu_times()
+                    total += times.user + times.system
     assert total, f"no RabbitMQ runs in {folder}"
     return total
 
 
-async def measure() -> dict[str, Any]:
-    stack = LocalStack("scaling", unique=True)
-    with stack as urls:
+async def links_and_disks() -> dict[str, Any]:
+    with LocalStack("scaling", unique=True) as urls:
         await migrate(urls.database, Settings.load().migration_sources)
-        found: dict[str, Any] = {
-            "at": f"{datetime.now(UTC):%Y-%m-%d}",
-            "events": _EVENTS,
+        return {
             "single": await bytes_per_event(urls, 0),
             "arrays of 100": await bytes_per_event(urls, 100),
             "skew": {
@@ -211,13 +212,22 @@ async def measure() -> dict[str, Any]:
                 for weight in _WEIGHTS
             },
         }
-        found["broker cpu, us"] = {"one node": await broker_cpu(urls.amqp, stack.folder)}
-    async with rabbitmq.cluster() as cluster:
-        found["broker cpu, us"]["three nodes"] = await broker_cpu(cluster.amqp, cluster.group.folder)
-    return found
 
+
+async def brokers() -> dict[str, Any]:
+    stack = LocalStack("scaling", unique=True)
+    with stack as urls:
+        one = await broker_cpu(urls.amqp, stack.folder)
+    async with rabbitmq.cluster() as cluster:
+        three = await broker_cpu(cluster.amqp, cluster.group.folder)
+    return {"broker cpu, us": {"one node": one, "three nodes": three}}
+
+
+PARTS: Final = {"links": links_and_disks, "brokers": brokers}
 
 if __name__ == "__main__":
-    found = asyncio.run(measure())
+    found = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    for part in sys.argv[1:] or PARTS:
+        found |= asyncio.run(PARTS[part]()) | {"at": f"{datetime.now(UTC):%Y-%m-%d}"}
     OUTPUT.write_text(json.dumps(found, indent=2) + "\n")
     print(OUTPUT.read_text())
