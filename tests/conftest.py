@@ -7,6 +7,7 @@ allowed to use the management API at STREAMS_TEST_MANAGEMENT_URL, since each tes
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -27,6 +28,10 @@ __all__ = ["over_grpc", "over_http"]
 pytest_plugins = ["streams.testkit.fixtures"]
 
 _numbers = count(1)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell leaves it to what it starts in the background; and processes that tests start inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
