@@ -14,16 +14,13 @@ import pytest
 
 from handlers import views
 from handlers.gate import Gate
-from handlers.lists import Lists
-from handlers.paging import encode
 from handlers.queries import Queries, end_of, start_of
-from handlers.reads import Reads
 from handlers.selecting import Rows
-from schemas.cache import Period, agent_key, agent_tag, session_token_key, task_key, user_tasks_key
+from schemas.cache import Period, agent_key, agent_tag, task_key, user_tasks_key
 from schemas.fields import dated
 from schemas.ids import uuid7
-from streams.cache import Cache, Cached, Source
-from tests.api_support import NoCache, add_agent, add_session, add_task, client_of, id_after, insert, reading
+from streams.cache import Cache
+from tests.api_support import NoCache, add_agent, add_task, client_of, id_after, insert, reading
 
 Reading = tuple[httpx.AsyncClient, Cache]
 
@@ -282,54 +279,6 @@ async def test_conditional_requests_and_compression(api: Reading, database: asyn
     assert (await client.get(path, headers={"If-None-Match": etag})).status_code == 200
     small = await client.get(path, params={"fields": "id"})
     assert "content-encoding" not in small.headers
-
-
-async def test_tokens(database: asyncpg.Pool, redis_url: str) -> None:
-    await add_session(database, "good")
-    await add_session(database, "over", seconds=-1)
-    async with reading(database, redis_url, api_open=False) as (client, cache):
-        for header in (
-            None,
-            "",
-            "Bearer",
-            "Bearer ",
-            "Basic good",
-            "good",
-            "Bearer over",
-            "Bearer x",
-            "Bearer gööd",
-        ):
-            headers = {} if header is None else {"Authorization": header.encode()}
-            answer = await client.get("/v1/tasks", headers=headers)
-            assert answer.status_code == 401, header
-            assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.headers["content-type"] == "application/problem+json"
-        for _ in range(2):
-            assert (
-                await client.get("/v1/tasks", headers={"Authorization": "bearer good"})
-            ).status_code == 200
-        assert (
-            await client.get("/v1/tasks", headers={"Authorization": "Bearer " + "x" * 5000})
-        ).status_code == 401
-        for path in ("/livez", "/readyz", "/metrics", "/schema"):
-            assert (await client.get(path)).status_code == 200
-        hashed = await database.fetchval("SELECT token_hash FROM sessions WHERE expires_at > now()")
-        await database.execute("DELETE FROM sessions")
-        await cache.invalidate({session_token_key(hashed)}, set())  # as the identity service says it
-        assert (await client.get("/v1/tasks", headers={"Authorization": "Bearer good"})).status_code == 401
-
-
-@pytest.mark.parametrize(("seconds", "valid"), [(60, True), (-0.001, False)])
-async def test_a_cached_session_ends_on_time(database: asyncpg.Pool, seconds: float, valid: bool) -> None:
-    ends = datetime.now(UTC) + timedelta(seconds=seconds)
-    entry = encode({"user_id": uuid4(), "roles": [], "expires_at": ends})
-
-    class Hit(NoCache):
-        async def get(self, *_: object, **__: object) -> Cached:
-            return Cached(entry, Source.REDIS)
-
-    rows = Rows(database, Gate(1))
-    assert (await Reads(Queries(rows), Lists(rows), Hit()).session(b"hash") is not None) is valid
 
 
 async def test_health_metrics_and_documents(api: Reading) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -11,11 +13,26 @@ import pytest
 
 from handlers.access import FAILURES, Quota
 from handlers.api import Limits
+from handlers.gate import Gate
+from handlers.lists import Lists
+from handlers.paging import encode
+from handlers.queries import Queries
+from handlers.reads import Reads
+from handlers.selecting import Rows
 from schemas.cache import session_token_key
 from schemas.ids import uuid7
-from streams.cache import Cache, connect_redis
+from streams.cache import Cache, Cached, Source, connect_redis
 from streams.ratelimit import LocalLimiter, RateLimiter
-from tests.api_support import NoLimiter, add_agent, add_event, add_session, add_task, client_of, reading
+from tests.api_support import (
+    NoCache,
+    NoLimiter,
+    add_agent,
+    add_event,
+    add_session,
+    add_task,
+    client_of,
+    reading,
+)
 from tests.fault.proxy import Proxy
 
 
@@ -197,3 +214,51 @@ async def test_asking_what_a_route_can_do_needs_no_token(database: asyncpg.Pool,
     async with reading(database, redis_url, api_open=False, limiter=NoLimiter()) as (client, _):
         assert (await client.options("/v1/tasks")).status_code == 204
         assert (await client.head("/v1/tasks")).status_code == 401
+
+
+async def test_tokens(database: asyncpg.Pool, redis_url: str) -> None:
+    await add_session(database, "good")
+    await add_session(database, "over", seconds=-1)
+    async with reading(database, redis_url, api_open=False) as (client, cache):
+        for header in (
+            None,
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic good",
+            "good",
+            "Bearer over",
+            "Bearer x",
+            "Bearer gööd",
+        ):
+            headers = {} if header is None else {"Authorization": header.encode()}
+            answer = await client.get("/v1/tasks", headers=headers)
+            assert answer.status_code == 401, header
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["content-type"] == "application/problem+json"
+        for _ in range(2):
+            assert (
+                await client.get("/v1/tasks", headers={"Authorization": "bearer good"})
+            ).status_code == 200
+        assert (
+            await client.get("/v1/tasks", headers={"Authorization": "Bearer " + "x" * 5000})
+        ).status_code == 401
+        for path in ("/livez", "/readyz", "/metrics", "/schema"):
+            assert (await client.get(path)).status_code == 200
+        hashed = await database.fetchval("SELECT token_hash FROM sessions WHERE expires_at > now()")
+        await database.execute("DELETE FROM sessions")
+        await cache.invalidate({session_token_key(hashed)}, set())  # as the identity service says it
+        assert (await client.get("/v1/tasks", headers={"Authorization": "Bearer good"})).status_code == 401
+
+
+@pytest.mark.parametrize(("seconds", "valid"), [(60, True), (-0.001, False)])
+async def test_a_cached_session_ends_on_time(database: asyncpg.Pool, seconds: float, valid: bool) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=seconds)
+    entry = encode({"user_id": uuid4(), "roles": [], "expires_at": ends})
+
+    class Hit(NoCache):
+        async def get(self, *_: object, **__: object) -> Cached:
+            return Cached(entry, Source.REDIS)
+
+    rows = Rows(database, Gate(1))
+    assert (await Reads(Queries(rows), Lists(rows), Hit()).session(b"hash") is not None) is valid
