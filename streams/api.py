@@ -19,6 +19,7 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from handlers.access import Quota
 from handlers.api import Limits as ApiLimits
 from handlers.api import create_app
+from handlers.leaderboards import Leaderboards
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
 from streams.bus import CacheBus
 from streams.cache import Cache, Keeping, LocalLimits, connect_redis
@@ -26,6 +27,7 @@ from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
 from streams.lifecycle import end, stop_on_signals
+from streams.locks import Locks
 from streams.processes import ProcessGroup
 from streams.ratelimit import RateLimiter
 from streams.refusal import reason
@@ -89,6 +91,7 @@ class Api:
             local=_memory(settings),
         )
         self._limiter = RateLimiter(redis)
+        self._redis = redis
         self.host = settings.http_host
         self.port = settings.http_port or free_port(settings.http_host)
 
@@ -97,7 +100,8 @@ class Api:
         stop = stop or stop_on_signals()
         if not await self._connect(stop):
             return
-        requests = Requests(traced(self._app(), self._telemetry.tracing))
+        leaderboards = Leaderboards(self._database.pool, self._redis, Locks(self._redis))
+        requests = Requests(traced(self._app(leaderboards), self._telemetry.tracing))
         self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
         self._telemetry.metrics.ready.set(1)
         server = embedded(requests, self.host, self.port, Interfaces.ASGI)
@@ -113,6 +117,7 @@ class Api:
         finally:
             stopping.cancel()
             await end(listening)
+            await leaderboards.close()
             await self._close()
 
     def _ears(self) -> list[CacheBus]:
