@@ -4,7 +4,7 @@
     lb:{<period>:<since>}:rows      hash: agent -> ticket base_ticket|recent|base|=name, and about the board:
         .floor   the ticket of the build that made it: what is older is in it already
         .last    the last ticket that was given out
-        .run     the run of the Redis server that it was built on: a failover or a restart loses writes
+        .run     the life of the Redis server that it was built on: a failover or a restart loses writes
         .fence   the fencing token of the build that made it
     ...:rank:new, ...:rows:new      the same while it is being built; `.build` is the builder's fencing token
 
@@ -20,7 +20,10 @@ META: Final = 4
 """Fields of `rows` that are about a complete board."""
 
 _RUN: Final = """
-local function run() return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') end
+local function run()
+  local about = redis.call('INFO', 'server', 'replication')
+  return string.match(about, 'run_id:(%x+)') .. string.match(about, 'master_replid:(%x+)')
+end
 """
 _NOW: Final = """
 local function later(...)
@@ -135,10 +138,12 @@ redis.call('PEXPIREAT', KEYS[2], ARGV[2])
 return redis.call('ZCARD', KEYS[1])
 """
 
-# ARGV: how many from the top; or an agent, and how many around it.
+# ARGV: how many from the top; or an agent, and how many around it. HDEL changes nothing: it is refused where
+# no writes are taken, by a master that was demoted, say, which hears of no updates either.
 READ: Final = (
     _RUN
     + f"""
+redis.call('HDEL', KEYS[2], '.')
 local about = redis.call('HMGET', KEYS[2], '.floor', '.run')
 local size = redis.call('ZCARD', KEYS[1])
 if not about[1] or about[2] ~= run() or redis.call('HLEN', KEYS[2]) - {META} ~= size then return false end
