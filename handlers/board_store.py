@@ -9,6 +9,7 @@ is the same with one ticket for all agents: updates that come meanwhile go into 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -32,10 +33,8 @@ class BoardStore:
 
         None for a board that does not exist and is not being built: who builds it later reads all of that.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for board in boards:
-            pipeline.eval(board_scripts.TICKET, 4, *board.keys)
-        return [None if ticket is None else int(ticket) for ticket in await pipeline.execute()]
+        asked = (self._redis.eval(board_scripts.TICKET, 4, *board.keys) for board in boards)
+        return [None if ticket is None else int(ticket) for ticket in await asyncio.gather(*asked)]
 
     async def apply(self, board: Board, ticket: int, lines: Sequence[Line]) -> None:
         """Write what was read after the ticket was taken; what the board knows better stays."""
@@ -45,10 +44,7 @@ class BoardStore:
 
     async def drop(self, boards: Iterable[Board]) -> None:
         """Forget boards, and whatever is being built."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for board in boards:
-            pipeline.unlink(*board.keys)
-        await pipeline.execute()
+        await asyncio.gather(*(self._redis.unlink(*board.keys) for board in boards))
 
     async def begin(self, board: Board, fence: int) -> int:
         """Begin to build a board; returns the ticket to read the database by.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, time
 from typing import Any, Final
@@ -91,5 +92,4 @@ async def _follow(
         log.warning("leaderboards were dropped: the database does not answer", error=type(error).__name__)
         await store.drop(kept)
         return
-    for board, ticket in kept.items():
-        await store.apply(board, ticket, lines[board])
+    await asyncio.gather(*(store.apply(board, ticket, lines[board]) for board, ticket in kept.items()))

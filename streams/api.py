@@ -20,6 +20,7 @@ from handlers.access import Quota
 from handlers.api import Limits as ApiLimits
 from handlers.api import create_app
 from handlers.leaderboards import Leaderboards
+from handlers.warming import Warmer
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
 from streams.bus import CacheBus
 from streams.cache import Cache, Keeping, LocalLimits, connect_redis
@@ -108,6 +109,7 @@ class Api:
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
+        warming = self._warm()
         listening = [asyncio.create_task(ear.run(), name="cache bus") for ear in self._ears()]
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,9 +118,23 @@ class Api:
             await serving
         finally:
             stopping.cancel()
-            await end(listening)
+            await end([*listening, *warming])
             await leaderboards.close()
             await self._close()
+
+    def _warm(self) -> list[asyncio.Task[None]]:
+        """Fill the caches with what readers will ask for first, beside serving."""
+        if not self._settings.warm:
+            return []
+        warmer = Warmer(self._database.pool, self._cache, self._redis, Locks(self._redis))
+
+        async def run() -> None:
+            try:
+                await warmer.run()
+            except Exception as error:  # noqa: BLE001 - whatever keeps it from warming, readers fill the caches
+                log.warning("caches were not warmed", error=type(error).__name__)
+
+        return [asyncio.create_task(run(), name="warming")]
 
     def _ears(self) -> list[CacheBus]:
         """What lets this process use its memory; without it nothing is held there."""

@@ -26,11 +26,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schemas.cache import Ttl, lock_key
 from schemas.errors import LockLost, LockTaken
+from streams.cache import RedisClient
 
 _FENCE_MS: Final = 24 * 3600 * 1000
 _FIRST_PAUSE: Final = 0.01
@@ -92,7 +92,7 @@ class Locks:
         ttl: seconds until the lock of a holder that died is free.
     """
 
-    def __init__(self, redis: Redis, *, ttl: float = Ttl.LOCK) -> None:
+    def __init__(self, redis: RedisClient, *, ttl: float = Ttl.LOCK) -> None:
         self._redis: Any = redis
         self._ttl_ms = int(ttl * 1000)
 

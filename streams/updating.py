@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from schemas.contract import RowReader
-from streams.cache import Cache
+from streams.cache import Cache, RedisClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +14,7 @@ class Updating:
     """A `CacheWriter`. It neither opens nor closes what it is given."""
 
     cache: Cache
-    redis: Redis
+    redis: RedisClient
     rows: RowReader | None = None
 
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
