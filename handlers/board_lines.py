@@ -11,13 +11,16 @@ from uuid import UUID
 from handlers.boards import Board, Line, Score
 from schemas.contract import RowReader
 
-# Sums of some agents in some ranges of days. One range of an agent is read from its primary key.
+# Sums of some agents in some ranges of days. OFFSET 0: each agent's days are read from the primary key, however
+# many agents there are; by the index of days it would be everybody's.
 RECENT: Final = """
 SELECT w.number, s.agent_id, sum(s.points), sum(s.completed), sum(s.failed), sum(s.agreed)
-FROM agent_scores s
+FROM unnest($1::uuid[]) AS n (agent_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM agent_scores d WHERE d.agent_id = n.agent_id AND d.day >= $5 OFFSET 0
+) s
 JOIN unnest($2::integer[], $3::date[], $4::date[]) AS w (number, since, until)
     ON s.day >= w.since AND s.day < w.until
-WHERE s.agent_id = ANY($1::uuid[]) AND s.day >= $5
 GROUP BY w.number, s.agent_id
 """
 

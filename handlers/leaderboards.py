@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 from uuid import UUID
@@ -20,13 +20,14 @@ from handlers.board_builds import Locks, build
 from handlers.board_store import BoardStore
 from handlers.boards import Board, Placed, Standing
 from handlers.paging import Row
-from handlers.views import Rank
+from handlers.views import Rank, names
 from schemas.cache import Period
 from schemas.errors import LockTaken, StreamsError
 
 log = structlog.get_logger(__name__)
 
 TOP: Final = 100
+_FIELDS: Final = names(Rank)
 
 _HOLD: Final = 1.0  # seconds without a question to a Redis that did not answer
 _BUILD_EVERY: Final = 5.0  # seconds between two attempts of a process to build a board
@@ -161,4 +162,4 @@ def _head(board: Board) -> Row:
 
 
 def _ranks(places: list[Placed]) -> list[Row]:
-    return [asdict(place) for place in places]
+    return [{name: getattr(place, name) for name in _FIELDS} for place in places]
