@@ -11,8 +11,8 @@ from uuid import UUID
 from handlers.boards import Board, Line, Score
 from schemas.contract import RowReader
 
-# Sums of some agents in some ranges of days. OFFSET 0: each agent's days are read from the primary key, however
-# many agents there are; by the index of days it would be everybody's.
+# Sums of some agents in some ranges of days. OFFSET 0: each agent's days are read from the primary key,
+# however many agents there are; by the index of days it would be everybody's.
 RECENT: Final = """
 SELECT w.number, s.agent_id, sum(s.points), sum(s.completed), sum(s.failed), sum(s.agreed)
 FROM unnest($1::uuid[]) AS n (agent_id)
