@@ -30,7 +30,8 @@ TOP: Final = 100
 _FIELDS: Final = names(Rank)
 
 _HOLD: Final = 1.0  # seconds without a question to a Redis that did not answer
-_BUILD_EVERY: Final = 5.0  # seconds between two attempts of a process to build a board
+_BUILD_EVERY: Final = 5.0  # seconds between two attempts of a process to build a board, at least
+_REST: Final = 20  # times as long as the build took: boards that updaters drop are not built all day long
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 _UNREADABLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError)
 
@@ -148,6 +149,7 @@ class Leaderboards:
             log.warning("a leaderboard was not built", board=board.name, error=type(error).__name__)
             return
         seconds = round(time.monotonic() - started, 3)
+        self._not_before[board] = time.monotonic() + max(_BUILD_EVERY, _REST * seconds)
         log.info("a leaderboard was built", board=board.name, agents=size, seconds=seconds)
 
     async def _sorted(self, board: Board, agent_id: UUID, reach: int) -> Standing:
