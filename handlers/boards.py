@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
 
-from handlers.queries import end_of, start_of
+from handlers.periods import end_of, start_of
 from schemas.cache import Period, board_key
 
 SKEW: Final = timedelta(minutes=5)

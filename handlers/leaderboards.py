@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +19,6 @@ from handlers.board_store import BoardStore
 from handlers.boards import Board, Placed, Standing
 from handlers.paging import Row
 from handlers.views import Rank, names
-from schemas.cache import Period
 from schemas.errors import LockTaken, StreamsError
 
 log = structlog.get_logger(__name__)
@@ -35,49 +32,17 @@ _REST: Final = 20  # times as long as the build took: boards that updaters drop 
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 _UNREADABLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError)
 
-# An agent and those around it. Every agent of the period is sorted: the way for when there is no board.
-AROUND: Final = """
-WITH sums AS (
-    SELECT agent_id, sum(points) AS points, sum(completed) AS completed, sum(failed) AS failed,
-        sum(agreed) AS agreed
-    FROM agent_scores
-    WHERE ($1::date IS NULL OR day >= $1) AND ($2::date IS NULL OR day < $2)
-    GROUP BY agent_id
-), ranked AS (
-    SELECT *, rank() OVER (ORDER BY points DESC) AS rank, count(*) OVER () AS size,
-        row_number() OVER (ORDER BY points DESC, agent_id) AS place
-    FROM sums
-)
-SELECT r.rank, r.agent_id, a.name, r.points, r.completed, r.failed, r.agreed, r.size
-FROM ranked me JOIN ranked r ON r.place BETWEEN me.place - $4 AND me.place + $4
-LEFT JOIN agents a ON a.id = r.agent_id
-WHERE me.agent_id = $3
-ORDER BY r.place
-"""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """An agent's place in a leaderboard with those around it; `agents` is how many have a place."""
-
-    period: Period
-    start: date | None
-    end: date | None
-    agent_id: UUID
-    rank: int
-    agents: int
-    data: list[Rank]
-
 
 class Leaderboards:
     """Leaderboards in Redis, read and built.
 
+    Without arguments there are none: the database has to say everything.
+
     Args:
-        pool: of the primary.
-        redis: None where there is none: then everything is read from the database.
+        pool: of the primary, to build from.
     """
 
-    def __init__(self, pool: Any, redis: Any = None, locks: Locks | None = None) -> None:
+    def __init__(self, pool: Any = None, redis: Any = None, locks: Locks | None = None) -> None:
         self._pool = pool
         self._store = None if redis is None else BoardStore(redis)
         self._locks = locks
@@ -90,20 +55,9 @@ class Leaderboards:
         standing = await self._ask(board, None, TOP)
         return None if standing is None else {**_head(board), "data": _ranks(standing.places)}
 
-    async def around(self, board: Board, agent_id: UUID, reach: int) -> Row | None:
-        """An agent and `reach` places before and after it; None for one without a place.
-
-        Raises:
-            OSError, TimeoutError, asyncpg.PostgresError: neither Redis nor the database has an answer.
-        """
-        standing = await self._ask(board, agent_id, reach)
-        if standing is None:
-            standing = await self._sorted(board, agent_id, reach)
-        rank = next((place.rank for place in standing.places if place.agent_id == agent_id), None)
-        if rank is None:
-            return None
-        about = {"agent_id": agent_id, "rank": rank, "agents": standing.size}
-        return {**_head(board), **about, "data": _ranks(standing.places)}
+    async def around(self, board: Board, agent_id: UUID, reach: int) -> Standing | None:
+        """An agent and `reach` places before and after it; None if the database has to say."""
+        return await self._ask(board, agent_id, reach)
 
     async def close(self) -> None:
         """Break off builds: they leave nothing that is read."""
@@ -152,11 +106,14 @@ class Leaderboards:
         self._not_before[board] = time.monotonic() + max(_BUILD_EVERY, _REST * seconds)
         log.info("a leaderboard was built", board=board.name, agents=size, seconds=seconds)
 
-    async def _sorted(self, board: Board, agent_id: UUID, reach: int) -> Standing:
-        async with self._pool.acquire(timeout=2.0) as connection:
-            rows = await connection.fetch(AROUND, board.start, board.end, agent_id, reach)
-        places = [Placed(**{k: v for k, v in row.items() if k != "size"}) for row in rows]
-        return Standing(rows[0]["size"] if rows else 0, places)
+
+def neighbours(board: Board, agent_id: UUID, standing: Standing) -> Row | None:
+    """What is answered for an agent; None for one without a place."""
+    rank = next((place.rank for place in standing.places if place.agent_id == agent_id), None)
+    if rank is None:
+        return None
+    about = {"agent_id": agent_id, "rank": rank, "agents": standing.size}
+    return {**_head(board), **about, "data": _ranks(standing.places)}
 
 
 def _head(board: Board) -> Row:

@@ -15,11 +15,12 @@ from uuid import UUID
 
 import orjson
 
-from handlers import queries, views
+from handlers import views
 from handlers.boards import Board
-from handlers.leaderboards import Leaderboards
+from handlers.leaderboards import Leaderboards, neighbours
 from handlers.lists import AgentFilters, Lists, RoundFilters, TaskFilters
 from handlers.paging import Body, PageRequest, Row, encode
+from handlers.periods import today
 from handlers.queries import Queries
 from schemas.cache import (
     AGENTS_TAG,
@@ -98,7 +99,9 @@ class Session:
 class Reads:
     """The read side: JSON by what it is about. Raises what `Queries` and `Lists` raise."""
 
-    def __init__(self, queries: Queries, lists: Lists, cache: Cache, leaderboards: Leaderboards | None = None) -> None:
+    def __init__(
+        self, queries: Queries, lists: Lists, cache: Cache, leaderboards: Leaderboards | None = None
+    ) -> None:
         self._queries = queries
         self._lists = lists
         self._leaderboards = leaderboards or Leaderboards()
@@ -190,7 +193,7 @@ class Reads:
 
     async def leaderboard(self, period: Period) -> Found:
         """It shows names, too: hence the agents' tag beside that of the scores."""
-        board = Board.at(period, queries.today())
+        board = Board.at(period, today())
 
         async def load() -> bytes | None:
             top = await self._leaderboards.top(board)
@@ -203,10 +206,13 @@ class Reads:
 
     async def neighbours(self, period: Period, agent_id: UUID, reach: int) -> Found:
         """An agent's rank, with those around it."""
-        board = Board.at(period, queries.today())
+        board = Board.at(period, today())
 
         async def load() -> bytes | None:
-            return _one(await self._leaderboards.around(board, agent_id, reach))
+            standing = await self._leaderboards.around(board, agent_id, reach)
+            if standing is None:
+                standing = await self._queries.around(board, agent_id, reach)
+            return _one(neighbours(board, agent_id, standing))
 
         key = _digest("neighbours", board.name, agent_id, reach)
         tags = [LEADERBOARDS_TAG, AGENTS_TAG]

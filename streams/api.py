@@ -145,7 +145,7 @@ class Api:
             return []
         return [CacheBus(url.get_secret_value(), "api", self._cache, self._telemetry.metrics)]
 
-    def _app(self) -> Any:
+    def _app(self, leaderboards: Leaderboards) -> Any:
         settings = self._settings
         rate = settings.requests_per_second
         app = create_app(
@@ -160,6 +160,7 @@ class Api:
                 heavy=max(1, settings.pool.max_size // 2),
             ),
             documents=self._documents,
+            leaderboards=leaderboards,
         )
         proxies = list(settings.trusted_proxies)
         return wrap_asgi_with_proxy_headers(app, proxies) if proxies else app

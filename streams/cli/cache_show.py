@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from handlers.board_store import BoardStore
 from handlers.boards import Board
-from handlers.queries import today
+from handlers.periods import today
 from handlers.reads import SESSION_SECONDS
 from schemas.cache import AGENTS_TAG, LEADERBOARDS_TAG, Period, Ttl
 from streams.cache.entry import Entry, Lease, decode, stamps_of

@@ -16,7 +16,8 @@ from handlers import views
 from handlers.gate import Gate
 from handlers.lists import Lists
 from handlers.paging import encode
-from handlers.queries import Queries, end_of, start_of
+from handlers.periods import end_of, start_of
+from handlers.queries import Queries
 from handlers.reads import Reads
 from handlers.selecting import Rows
 from schemas.cache import Period, agent_key, agent_tag, session_token_key, task_key, user_tasks_key

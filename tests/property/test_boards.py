@@ -18,8 +18,7 @@ from handlers.board_builds import build
 from handlers.board_store import BoardStore
 from handlers.board_updates import follow
 from handlers.boards import Board, Standing, boards_at
-from handlers.leaderboards import AROUND
-from handlers.queries import LEADERBOARD
+from handlers.queries import AROUND, LEADERBOARD
 from schemas.contract import Changes
 from schemas.errors import LockLost, LockTaken
 from schemas.invalidations import CacheInvalidated, InvalidatedData

@@ -31,9 +31,9 @@ from streams.cache import RedisClient, connect_redis
 from streams.database import Database, connect
 from streams.declare import declare, declare_or_find
 from streams.health import free_port
-from streams.ratelimit import RateLimiter
 from streams.locks import Locks
 from streams.lookups import Lookups
+from streams.ratelimit import RateLimiter
 from streams.registry import load_subscriptions
 from streams.topology import Topology
 from tests.security.secured import HANDLERS, INFRA, Secured
