@@ -38,7 +38,7 @@ WHERE token_hash = ANY($1::bytea[]) AND expires_at > now()
 ACTIVE_AGENTS: Final = "SELECT id FROM agents WHERE status = 'active' ORDER BY updated_at DESC LIMIT $1"
 AGENTS: Final = f"SELECT {', '.join(views.AGENT)} FROM agents WHERE id = ANY($1::uuid[])"  # noqa: S608
 
-_CHUNK: Final = 100
+_CHUNK: Final = 32  # at once: requests need connections to Redis, too
 _TELL_EVERY: Final = 1000
 
 LoadMany = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
@@ -191,7 +191,7 @@ class Warmer:
         """Fill keys that hold nothing; returns how many were loaded."""
         loaded = 0
         left = iter(keys)
-        done = 0
+        done, tell_at = 0, _TELL_EVERY
         while chunk := list(islice(left, _CHUNK)):
             if report.bytes >= self._bounds.bytes:
                 report.ended = "bytes"
@@ -200,8 +200,9 @@ class Warmer:
             loaded += len(found)
             report.bytes += sum(map(len, found.values()))
             done += len(chunk)
-            if done % _TELL_EVERY == 0 or done == len(keys):
+            if done >= tell_at or done == len(keys):
                 tell(what, done, len(keys))
+                tell_at += _TELL_EVERY
         return loaded
 
     async def _fill_chunk(self, keys: Sequence[str], load: LoadMany, ttl: int) -> Mapping[str, bytes]:

@@ -19,7 +19,7 @@ SHORT = 0.2
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect_redis(redis_url, "test-locks")
+    client = connect_redis(redis_url, "test-locks", timeout=20)
     yield client
     await client.aclose()
 

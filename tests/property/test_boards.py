@@ -33,7 +33,7 @@ KINDS = list(scores.Kind)
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect_redis(redis_url, "test-boards")
+    client = connect_redis(redis_url, "test-boards", timeout=20)
     yield client
     await client.aclose()
 
