@@ -5,12 +5,14 @@ Statements are put together from code-owned parts only; whatever came with a req
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Final
 from uuid import UUID
 
 from handlers import views
+from handlers.boards import Board, Placed, Standing
 from handlers.paging import Row
+from handlers.periods import end_of, start_of
 from handlers.selecting import Rows, instant_of
 from schemas.cache import Period
 
@@ -68,6 +70,26 @@ SELECT rank, agent_id, a.name, points, completed, failed, agreed FROM (
 ) best
 LEFT JOIN agents a ON a.id = best.agent_id
 ORDER BY points DESC, agent_id
+"""
+
+# An agent and those around it. Every agent of the period is sorted: the way for when there is no board.
+AROUND: Final = """
+WITH sums AS (
+    SELECT agent_id, sum(points) AS points, sum(completed) AS completed, sum(failed) AS failed,
+        sum(agreed) AS agreed
+    FROM agent_scores
+    WHERE ($1::date IS NULL OR day >= $1) AND ($2::date IS NULL OR day < $2)
+    GROUP BY agent_id
+), ranked AS (
+    SELECT *, rank() OVER (ORDER BY points DESC) AS rank, count(*) OVER () AS size,
+        row_number() OVER (ORDER BY points DESC, agent_id) AS place
+    FROM sums
+)
+SELECT r.rank, r.agent_id, a.name, r.points, r.completed, r.failed, r.agreed, r.size
+FROM ranked me JOIN ranked r ON r.place BETWEEN me.place - $4 AND me.place + $4
+LEFT JOIN agents a ON a.id = r.agent_id
+WHERE me.agent_id = $3
+ORDER BY r.place
 """
 
 SESSION_BY_HASH: Final = """
@@ -136,35 +158,17 @@ class Queries:
         ranks = [{name: row[name] for name in views.names(views.Rank)} for row in rows]
         return {"period": period, "start": start, "end": end, "data": ranks}
 
+    async def around(self, board: Board, agent_id: UUID, reach: int) -> Standing:
+        """An agent's place in a leaderboard, and those of `reach` agents before and after it."""
+        rows = await self._rows.fetch_heavy(AROUND, board.start, board.end, agent_id, reach)
+        places = [Placed(**{name: value for name, value in row.items() if name != "size"}) for row in rows]
+        return Standing(rows[0]["size"] if rows else 0, places)
+
     async def session(self, token_hash: bytes) -> Row | None:
         return await self._rows.row(SESSION_BY_HASH, token_hash)
 
     async def ping(self) -> None:
         await self._rows.fetch("SELECT 1")
-
-
-def start_of(period: Period, day: date) -> date | None:
-    """The first day of the period that `day` lies in."""
-    match period:
-        case Period.DAILY:
-            return day
-        case Period.WEEKLY:
-            return day - timedelta(days=day.weekday())
-        case Period.MONTHLY:
-            return day.replace(day=1)
-        case Period.ALL_TIME:
-            return None
-
-
-def end_of(period: Period, start: date) -> date:
-    """The first day after the period that starts on `start`."""
-    if period is Period.MONTHLY:
-        return (start + timedelta(days=31)).replace(day=1)
-    return start + timedelta(days=7 if period is Period.WEEKLY else 1)
-
-
-def today() -> date:
-    return datetime.now(UTC).date()
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -15,9 +15,12 @@ from uuid import UUID
 
 import orjson
 
-from handlers import queries, views
+from handlers import views
+from handlers.boards import Board
+from handlers.leaderboards import Leaderboards, neighbours
 from handlers.lists import AgentFilters, Lists, RoundFilters, TaskFilters
 from handlers.paging import Body, PageRequest, Row, encode
+from handlers.periods import today
 from handlers.queries import Queries
 from schemas.cache import (
     AGENTS_TAG,
@@ -96,9 +99,12 @@ class Session:
 class Reads:
     """The read side: JSON by what it is about. Raises what `Queries` and `Lists` raise."""
 
-    def __init__(self, queries: Queries, lists: Lists, cache: Cache) -> None:
+    def __init__(
+        self, queries: Queries, lists: Lists, cache: Cache, leaderboards: Leaderboards | None = None
+    ) -> None:
         self._queries = queries
         self._lists = lists
+        self._leaderboards = leaderboards or Leaderboards()
         self._cache = cache
 
     async def agent(self, agent_id: UUID) -> Found:
@@ -187,13 +193,30 @@ class Reads:
 
     async def leaderboard(self, period: Period) -> Found:
         """It shows names, too: hence the agents' tag beside that of the scores."""
-        start = queries.start_of(period, queries.today())
+        board = Board.at(period, today())
 
         async def load() -> bytes | None:
-            return encode(await self._queries.leaderboard(period, start))
+            top = await self._leaderboards.top(board)
+            return encode(top or await self._queries.leaderboard(period, board.start))
 
         tags = [LEADERBOARDS_TAG, AGENTS_TAG]
-        return await self._cache.get(leaderboard_key(period, start), load, ttl=Ttl.LEADERBOARD, tags=tags)
+        return await self._cache.get(
+            leaderboard_key(period, board.start), load, ttl=Ttl.LEADERBOARD, tags=tags
+        )
+
+    async def neighbours(self, period: Period, agent_id: UUID, reach: int) -> Found:
+        """An agent's rank, with those around it."""
+        board = Board.at(period, today())
+
+        async def load() -> bytes | None:
+            standing = await self._leaderboards.around(board, agent_id, reach)
+            if standing is None:
+                standing = await self._queries.around(board, agent_id, reach)
+            return _one(neighbours(board, agent_id, standing))
+
+        key = _digest("neighbours", board.name, agent_id, reach)
+        tags = [LEADERBOARDS_TAG, AGENTS_TAG]
+        return await self._cache.get(key, load, ttl=Ttl.QUERY_RESULT, tags=tags)
 
     async def session(self, token_hash: bytes) -> Session | None:
         """The session that a token's SHA-256 belongs to, unless it is over."""

@@ -18,7 +18,7 @@ from schemas import cache
 from schemas.contract import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from handlers.sql import Connection
 
@@ -116,29 +116,37 @@ def _points(counts: Counter[Kind]) -> int:
     return sum(POINTS[kind] * count for kind, count in counts.items())
 
 
-async def apply(tx: Connection, deltas: Deltas) -> set[UUID]:
-    """Add the differences; returns the agents whose scores changed.
+async def apply(tx: Connection, deltas: Deltas) -> dict[UUID, date]:
+    """Add the differences; returns the agents whose scores changed, each with the first day that did.
 
     Comes last in a handler: agents are what batches contend for most, and come last in the lock order.
     """
     rows = deltas.rows()
     if not rows:
-        return set()
-    points = dict.fromkeys((row[0] for row in rows), 0)
+        return {}
+    points: dict[UUID, int] = {}
+    first: dict[UUID, date] = {}
     for row in rows:
-        points[row[0]] += row[5]
+        points[row[0]] = points.get(row[0], 0) + row[5]
+        first.setdefault(row[0], row[1])
     await tx.execute(LOCK_AGENTS, list(points))
     moved = [item for item in points.items() if item[1]]
     if moved:
         await tx.execute(ADD_REPUTATION, *columns(moved))
     await tx.execute(ADD_SCORES, *columns(rows))
-    return set(points)
+    return first
 
 
-def with_scores(changes: Changes, agents: Iterable[UUID]) -> Changes:
-    """The same changes, and those of caches that show these agents' scores."""
+def with_scores(changes: Changes, agents: Mapping[UUID, date]) -> Changes:
+    """The same changes, and those of caches that show these agents' scores.
+
+    Days before this month are named: leaderboards keep their sum and do not read them for every change.
+    """
     keys, tags = set(changes.keys), set(changes.tags)
-    for agent_id in agents:
+    month = datetime.now(UTC).date().replace(day=1)
+    for agent_id, day in agents.items():
+        if day < month:
+            tags.add(cache.score_tag(agent_id, day))
         keys |= {cache.agent_key(agent_id), cache.agent_stats_key(agent_id)}
         tags |= {cache.agent_tag(agent_id), cache.AGENTS_TAG, cache.LEADERBOARDS_TAG}
     return Changes(keys=keys, tags=tags, events=changes.events)

@@ -137,6 +137,19 @@ class Rank:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """An agent's place in a leaderboard with those around it; `agents` is how many have a place."""
+
+    period: Period
+    start: date | None
+    end: date | None
+    agent_id: UUID
+    rank: int
+    agents: int
+    data: list[Rank]
+
+
+@dataclass(frozen=True)
 class Leaderboard:
     """The best hundred of a period: days from `start` until before `end`, UTC."""
 

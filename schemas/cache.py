@@ -8,7 +8,9 @@ from typing import Final
 from uuid import UUID
 
 KEY_PATTERN: Final = r"^(u|ag|t|s|stats:ag|lb|ut|q):[A-Za-z0-9_.:-]{1,160}$"
-"""Keys that an invalidation may name; locks and rate limits are nobody's to invalidate."""
+"""Keys that an invalidation may name.
+
+Locks, rate limits, the stamps of tags and the parts of leaderboards (braces) are nobody's to invalidate."""
 
 TAG_PATTERN: Final = r"^[a-z]{1,20}(:[A-Za-z0-9_.-]{1,100}){0,3}$"
 
@@ -55,8 +57,12 @@ def user_key(user_id: UUID) -> str:
     return f"u:{user_id}"
 
 
+AGENT_PREFIX: Final = "ag:"
+SCORE_PREFIX: Final = "score:"
+
+
 def agent_key(agent_id: UUID) -> str:
-    return f"ag:{agent_id}"
+    return f"{AGENT_PREFIX}{agent_id}"
 
 
 def task_key(task_id: UUID) -> str:
@@ -79,6 +85,15 @@ def agent_stats_key(agent_id: UUID) -> str:
 def leaderboard_key(period: Period, start: date | None = None) -> str:
     """`lb:all_time`, or `lb:daily:2026-11-23`: the period and the day it starts on."""
     return f"lb:{period}" if start is None else f"lb:{period}:{start.isoformat()}"
+
+
+def board_key(period: Period, start: date, part: str) -> str:
+    """A part of a leaderboard that is kept as a sorted set; all parts of one are in one slot of a cluster.
+
+    Args:
+        start: the period's first day; of all time, the first of the month that it is kept by.
+    """
+    return f"lb:{{{period}:{start.isoformat()}}}:{part}"
 
 
 def user_tasks_key(user_id: UUID) -> str:
@@ -115,6 +130,11 @@ def user_tag(user_id: UUID) -> str:
 def round_tag(round_id: UUID) -> str:
     """Everything computed from one round's votes."""
     return f"round:{round_id}"
+
+
+def score_tag(agent_id: UUID, day: date) -> str:
+    """What is computed from an agent's score of one day; told for days before the current month only."""
+    return f"{SCORE_PREFIX}{agent_id}:{day.isoformat()}"
 
 
 AGENTS_TAG: Final = "agents"

@@ -85,8 +85,24 @@ class Changes:
     events: Sequence[Event] = ()
 
 
+class RowReader(Protocol):
+    """Reads from the primary database, bounded in time."""
+
+    async def fetch(self, query: str, /, *args: Any) -> Sequence[Any]:
+        """Rows; raises Unavailable."""
+        ...
+
+
 class CacheWriter(Protocol):
-    """What an updater is given: Redis as the caches use it."""
+    """What an updater is given: Redis as the caches use it, and what it may keep there besides."""
+
+    @property
+    def redis(self) -> Any:
+        """A client for what is no cached value (sorted sets, say); None in tests that run without one."""
+
+    @property
+    def rows(self) -> RowReader | None:
+        """What the database says now; None for an updater that was given no DATABASE_URL."""
 
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
         """Make every value under these keys, and every value filled under these tags, unreadable,

@@ -11,6 +11,8 @@ StreamsError
 │   └── KillsWorker        workers died while they tried the event and nothing else
 ├── Unavailable            a server did not do its part: wait for it, no event is to blame
 ├── RetryBatch             the batch lost a race: roll back and run it again, nobody is to blame
+├── LockTaken              somebody else does it already
+├── LockLost               a lock expired under its holder: stop, somebody else may have begun
 └── ConfigurationError     the process cannot start like this; the message says what to set
 """
 
@@ -163,6 +165,14 @@ class Unavailable(StreamsError):
 
 class RetryBatch(StreamsError):
     """The transaction lost a race that a second run will not lose."""
+
+
+class LockTaken(StreamsError):
+    """Somebody else holds the lock."""
+
+
+class LockLost(StreamsError):
+    """The lock expired while it was held, or what it guards has seen a later holder."""
 
 
 class ConfigurationError(StreamsError):

@@ -20,6 +20,8 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from handlers.access import Quota
 from handlers.api import Limits as ApiLimits
 from handlers.api import create_app
+from handlers.leaderboards import Leaderboards
+from handlers.warming import Warmer
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
 from streams.bus import CacheBus
 from streams.cache import Cache, Keeping, LocalLimits, connect_redis
@@ -27,6 +29,7 @@ from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
 from streams.lifecycle import end, stop_on_signals
+from streams.locks import Locks
 from streams.processes import ProcessGroup
 from streams.ratelimit import RateLimiter
 from streams.refusal import reason
@@ -90,6 +93,7 @@ class Api:
             local=_memory(settings),
         )
         self._limiter = RateLimiter(redis)
+        self._redis = redis
         self.host = settings.http_host
         self.port = settings.http_port or free_port(settings.http_host)
 
@@ -98,7 +102,8 @@ class Api:
         stop = stop or stop_on_signals()
         if not await self._connect(stop):
             return
-        requests = Requests(traced(self._app(), self._telemetry.tracing))
+        leaderboards = Leaderboards(self._database.pool, self._redis, Locks(self._redis))
+        requests = Requests(traced(self._app(leaderboards), self._telemetry.tracing))
         self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
         self._telemetry.metrics.ready.set(1)
         gc.collect()
@@ -107,6 +112,7 @@ class Api:
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
+        warming = self._warm()
         listening = [asyncio.create_task(ear.run(), name="cache bus") for ear in self._ears()]
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,8 +121,23 @@ class Api:
             await serving
         finally:
             stopping.cancel()
-            await end(listening)
+            await end([*listening, *warming])
+            await leaderboards.close()
             await self._close()
+
+    def _warm(self) -> list[asyncio.Task[None]]:
+        """Fill the caches with what readers will ask for first, beside serving."""
+        if not self._settings.warm:
+            return []
+        warmer = Warmer(self._database.pool, self._cache, self._redis, Locks(self._redis))
+
+        async def run() -> None:
+            try:
+                await warmer.run()
+            except Exception as error:  # noqa: BLE001 - whatever keeps it from warming, readers fill the caches
+                log.warning("caches were not warmed", error=type(error).__name__)
+
+        return [asyncio.create_task(run(), name="warming")]
 
     def _ears(self) -> list[CacheBus]:
         """What lets this process use its memory; without it nothing is held there."""
@@ -127,7 +148,7 @@ class Api:
             return []
         return [CacheBus(url.get_secret_value(), "api", self._cache, self._telemetry.metrics)]
 
-    def _app(self) -> Any:
+    def _app(self, leaderboards: Leaderboards) -> Any:
         settings = self._settings
         rate = settings.requests_per_second
         app = create_app(
@@ -142,6 +163,7 @@ class Api:
                 heavy=max(1, settings.pool.max_size // 2),
             ),
             documents=self._documents,
+            leaderboards=leaderboards,
         )
         proxies = list(settings.trusted_proxies)
         return wrap_asgi_with_proxy_headers(app, proxies) if proxies else app

@@ -29,6 +29,7 @@ from streams.gauges import Gauges
 from streams.health import Health, HealthServer
 from streams.intake import Intake
 from streams.lifecycle import end, quietly, stop_on_signals, unless, until_up
+from streams.lookups import Lookups
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
 from streams.publisher import Publisher
@@ -42,6 +43,7 @@ from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.suspects import Court, PostgresTrials, RedisTrials, Trials
 from streams.telemetry import Telemetry
 from streams.topology import Topology
+from streams.updating import Updating
 from streams.watchdog import Consumer, Watchdog
 
 log = structlog.get_logger(__name__)
@@ -79,6 +81,8 @@ class Service:
         self._solo = Solo()
         self._trials: Trials | None = None
         self._cache: Cache | None = None
+        self._writer: Updating | None = None
+        self._lookups: Lookups | None = None
         self._outbox: Outbox | None = None
         self.health = Health()
         self._subscribers: dict[str, BatchSubscriber] = {}
@@ -155,6 +159,10 @@ class Service:
         else:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
             self._cache = Cache(redis, metrics=self.telemetry.metrics)
+            if self._settings.database_url is not None:
+                lanes = sum(policy.lanes for policy in self._policies.values())
+                self._lookups = Lookups(self._settings, self.name, size=lanes)
+            self._writer = Updating(self._cache, redis, self._lookups)
             self._trials = RedisTrials(redis)
         await until_up(self.health, "RabbitMQ", self._publisher.connect)
         await until_up(self.health, "topology", self._declare)
@@ -248,8 +256,8 @@ class Service:
     def _store(self, subscription: Subscription) -> BatchStore:
         if self._database is not None:
             return PostgresStore(self._database, subscription)
-        assert self._cache is not None
-        return RedisStore(self._cache, subscription)
+        assert self._writer is not None
+        return RedisStore(self._writer, subscription)
 
     def _start_lanes(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         return [
@@ -327,6 +335,8 @@ class Service:
         ]
         if self._cache is not None:
             endings.append(quietly(self._cache.close(), "Redis", 3.0))
+        if self._lookups is not None:
+            endings.append(quietly(self._lookups.close(), "PostgreSQL", 3.0))
         if self._database is not None:
             endings.append(quietly(self._database.close(timeout=2.5), "PostgreSQL", 3.0))
         await asyncio.gather(*endings)

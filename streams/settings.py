@@ -165,6 +165,9 @@ class Settings(BaseSettings):
     """For `doctor`: a bearer token, to examine the answers of a read API that asks for one."""
     management_url: SecretStr | None = None
     """For `doctor` and `top`: RabbitMQ's management API, as in https://monitor:password@broker:15671."""
+    warm: bool = True
+    """Fill the caches when the read API starts: sessions, active agents, leaderboards. Serving does not wait
+    for it."""
     api_open: bool = False
     """Serve the read API without bearer tokens. For development only."""
     api_rate: float | None = Field(None, ge=0, le=10_000_000)

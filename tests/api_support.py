@@ -16,10 +16,12 @@ import orjson
 
 from handlers.access import Limiter, Quota, Verdict
 from handlers.api import Limits, create_app
+from handlers.leaderboards import Leaderboards
 from handlers.shell import Shell
 from schemas.fields import dated
 from schemas.ids import uuid7
 from streams.cache import Cache, Cached, Source, connect_redis
+from streams.locks import Locks
 from streams.telemetry import Metrics
 
 
@@ -51,9 +53,11 @@ async def reading(
     database: asyncpg.Pool, redis_url: str, *, api_open: bool = True, **options: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Cache]]:
     """A client of an application in this process, and its cache."""
-    cache = Cache(connect_redis(redis_url, "test-api"))
-    async with client_of(database, cache, api_open=api_open, **options) as client:
+    redis = connect_redis(redis_url, "test-api")
+    cache, leaderboards = Cache(redis), Leaderboards(database, redis, Locks(redis))
+    async with client_of(database, cache, api_open=api_open, leaderboards=leaderboards, **options) as client:
         yield client, cache
+    await leaderboards.close()
     await cache.close()
 
 

@@ -10,10 +10,12 @@ from litestar.config.compression import CompressionConfig
 from litestar.di import Provide
 
 from handlers.access import Access, Limiter, Quota
-from handlers.api import agents, leaderboards, rounds, service, tasks
+from handlers.api import agents, rounds, service, tasks
+from handlers.api import leaderboards as boards
 from handlers.api.document import openapi_config
 from handlers.api.parameters import refuse_unknown
 from handlers.gate import Gate
+from handlers.leaderboards import Leaderboards
 from handlers.lists import Lists
 from handlers.problems import EXCEPTION_HANDLERS
 from handlers.queries import Queries
@@ -21,7 +23,7 @@ from handlers.reads import Cache, Reads
 from handlers.selecting import Pool, Rows
 from handlers.shell import Deadline, Metrics, Shell
 
-V1 = (*agents.ROUTES, *tasks.ROUTES, *rounds.ROUTES, *leaderboards.ROUTES)
+V1 = (*agents.ROUTES, *tasks.ROUTES, *rounds.ROUTES, *boards.ROUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ def create_app(
     is_open: bool,
     limits: Limits,
     documents: Mapping[str, Callable[[], tuple[bytes, str]]] | None = None,
+    leaderboards: Leaderboards | None = None,
 ) -> Shell:
     """The application. It neither opens nor closes what it is given.
 
@@ -55,9 +58,10 @@ def create_app(
         is_open: answer without bearer tokens; for development only.
         documents: what else is shown to everybody, by path: functions that return a body and its content
             type. They run in a thread.
+        leaderboards: those in Redis; without them they are read from the database.
     """
     rows = Rows(pool, Gate(limits.heavy))
-    reads = Reads(Queries(rows), Lists(rows), cache)
+    reads = Reads(Queries(rows), Lists(rows), cache, leaderboards)
     v1 = Router(
         "/v1",
         route_handlers=V1,

@@ -110,6 +110,15 @@ EXAMPLES: Final[dict[type, Any]] = {
     views.Round: _ROUND,
     views.RoundPage: {"data": [_ROUND], "pagination": _MORE},
     views.VotePage: {"data": [_VOTE], "pagination": _LAST},
+    views.Neighbours: {
+        "period": "weekly",
+        "start": "2026-11-23",
+        "end": "2026-11-30",
+        "agent_id": _AGENT_ID,
+        "rank": 1,
+        "agents": 1,
+        "data": [{"rank": 1, "agent_id": _AGENT_ID, "name": "scout", **_SCORE}],
+    },
     views.Leaderboard: {
         "period": "weekly",
         "start": "2026-11-23",

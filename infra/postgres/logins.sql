@@ -10,9 +10,11 @@ BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
             ('streams_migrator', 'NOLOGIN'), ('streams_writer', 'NOLOGIN'), ('streams_reader', 'NOLOGIN'),
+            ('streams_scores', 'NOLOGIN'),
             -- `streams migrate` and `streams partitions apply`
             ('streams_deployer', 'LOGIN IN ROLE streams_migrator'),
             ('streams_worker', 'LOGIN IN ROLE streams_writer'),
+            ('streams_updater', 'LOGIN IN ROLE streams_scores'),
             ('streams_api', 'LOGIN IN ROLE streams_reader'),
             -- exporters of metrics: statistics of the server, no rows of ours
             ('streams_monitor', 'LOGIN IN ROLE pg_monitor')
@@ -24,14 +26,17 @@ BEGIN
     END LOOP;
     -- Nobody else looks around in this database, or leaves temporary tables in it.
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO streams_migrator, streams_writer, streams_reader, streams_monitor',
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO '
+                   'streams_migrator, streams_writer, streams_reader, streams_scores, streams_monitor',
                    current_database());
 END $$;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO streams_migrator;
-GRANT USAGE ON SCHEMA public TO streams_writer, streams_reader;
+GRANT USAGE ON SCHEMA public TO streams_writer, streams_reader, streams_scores;
 -- The application is not to wait for ever, whatever a client forgets to set.
 ALTER ROLE streams_worker SET statement_timeout = '60s';
 ALTER ROLE streams_api SET statement_timeout = '15s';
 ALTER ROLE streams_api SET default_transaction_read_only = on;
+ALTER ROLE streams_updater SET statement_timeout = '15s';
+ALTER ROLE streams_updater SET default_transaction_read_only = on;

@@ -1,7 +1,8 @@
--- Three group roles without a login. Logins are made members of them by whoever runs the cluster:
+-- Four group roles without a login. Logins are made members of them by whoever runs the cluster:
 --   streams_migrator  owns tables and functions; `streams migrate` and `streams partitions apply`
 --   streams_writer    workers
 --   streams_reader    the read API, people, dashboards
+--   streams_scores    updaters, which keep leaderboards: scores and agents' names
 -- Roles belong to the cluster, not to the database: they may be there already, made by another database
 -- or by an administrator. Who may not create them goes on without; `SELECT grant_privileges()` makes up
 -- for it once they exist.
@@ -9,7 +10,7 @@ DO $$
 DECLARE
     role_name text;
 BEGIN
-    FOREACH role_name IN ARRAY ARRAY['streams_migrator', 'streams_writer', 'streams_reader'] LOOP
+    FOREACH role_name IN ARRAY ARRAY['streams_migrator', 'streams_writer', 'streams_reader', 'streams_scores'] LOOP
         IF to_regrole(role_name) IS NULL THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);

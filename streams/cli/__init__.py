@@ -11,6 +11,7 @@ from schemas.errors import StreamsError
 from streams.cli import (
     asyncapi,
     bench,
+    cache,
     demo,
     dlq,
     doctor,
@@ -71,6 +72,7 @@ app.command("scores")(scores.scores)
 app.command("doctor")(doctor.doctor)
 app.command("top")(top.top)
 app.add_typer(bench.app, name="bench")
+app.add_typer(cache.app, name="cache")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(partitions.app, name="partitions")
 app.add_typer(stack.app, name="stack")

@@ -83,6 +83,8 @@ class Recorder:
 
     keys: set[str] = field(default_factory=set)
     tags: set[str] = field(default_factory=set)
+    redis: None = None
+    rows: None = None
 
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
         self.keys |= keys

@@ -49,7 +49,7 @@ WRONG: dict[str, list[Any]] = {
     "names": [None, "x", {}, [5], [""], ["x" * 201], ["a\u0000"], ["n"] * 101, [["n"]]],
     "instant": [5, True, [], {}, "", "soon", "2026-01-31", "2026-01-31T12:00:00", "1795435200", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00", "2026-13-01T00:00:00Z"],
     "failure": [None, 5, "x", [], {}, {"code": "c"}, {"message": "m"}, {"code": "", "message": "m"}, {"code": 5, "message": "m"}],
-    "keys": [None, "u:x", {}, [5], [None], [["u:x"]], [""], [CANARY], ["u:" + "x" * 161], ["u:a b"], ["u:\u0000"], ["u:x\n"], ["u:x", "x"], ["u:x"] * 10_001],
+    "keys": [None, "u:x", {}, [5], [None], [["u:x"]], [""], [CANARY], ["u:" + "x" * 161], ["u:a b"], ["u:\u0000"], ["u:x\n"], ["u:x", "x"], ["lock:warming"], ["rl:u:read"], ["tag:agents"], ["lb:{daily:2026-11-24}:rank"], ["u:x"] * 10_001],
     "tags": [None, "user", {}, [5], [None], [["user"]], [""], [CANARY], ["USER"], ["user:" + "x" * 101], ["a:b:c:d:e"], ["user:\u0000"], ["user\n"], ["user"] * 10_001],
     "tally": [None, 5, "x", [], {CANARY: "x"}, {CANARY: None}, {CANARY: -1}, {CANARY + "\r\n": 1e300}, {"kind": "NaN"}],
     "count": [None, -1, 1.5, "1", True, [], {}],

@@ -14,7 +14,8 @@ import pytest
 
 from handlers import views
 from handlers.gate import Gate
-from handlers.queries import Queries, end_of, start_of
+from handlers.periods import end_of, start_of
+from handlers.queries import Queries
 from handlers.selecting import Rows
 from schemas.cache import Period, agent_key, agent_tag, task_key, user_tasks_key
 from schemas.fields import dated

@@ -16,14 +16,17 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from handlers import agents, invalidations, tasks, votes
+from handlers.board_store import BoardStore
+from handlers.boards import boards_at
 from schemas.agents import AgentEvent
 from schemas.contract import Batch, Changes, Stream
 from schemas.envelope import Event
 from schemas.invalidations import CacheInvalidated, InvalidatedData
 from schemas.tasks import TaskEvent
 from schemas.votes import RoundDecided, VoteEvent
-from streams.cache import Cache
+from streams.cache import connect_redis
 from streams.demo.simulator import SimEvent, simulate
+from streams.updating import Updating
 from tests.api_support import NoCache, client_of, reading
 
 FAMILIES: dict[str, tuple[Stream, TypeAdapter[Any]]] = {
@@ -39,16 +42,21 @@ async def test_every_cached_read_is_fresh_once_invalidations_are_applied(
     story = simulate(run="fresh", seed=1, start=datetime.now(UTC), rate=2000, events=100)
     paths = sample_paths(story)
     hits = misses = 0
+    redis = connect_redis(redis_url, "test-updater")
     async with reading(database, redis_url) as (cached, cache), client_of(database, NoCache()) as direct:
+        updating = Updating(cache, redis, database)
         for exchange, events in batches(story, size=25):
             changes = await apply(database, exchange, events)
-            await tell(cache, changes)
+            await tell(updating, changes)
             for path in paths:
                 expected, found = await direct.get(path), await cached.get(path)
                 assert found.status_code == expected.status_code, path
                 assert found.content == expected.content or found.status_code == 404, path
                 hits += found.headers.get("x-cache") == "hit"
                 misses += found.headers.get("x-cache") == "miss"
+        boards = [await BoardStore(redis).top(board, 100) for board in boards_at(datetime.now(UTC))]
+    await redis.aclose()
+    assert all(boards), "leaderboards came from their sorted sets"
     assert hits > len(paths), "most of it is cached from the batch before"
     assert misses > len(paths), "and some of it changed"
 
@@ -65,6 +73,7 @@ def sample_paths(story: Sequence[SimEvent]) -> list[str]:
         "/v1/agents",
         "/v1/agents?status=active&limit=2&fields=name,reputation_score",
         *(f"/v1/leaderboards/{period}" for period in ("daily", "weekly", "monthly", "all_time")),
+        *(f"/v1/leaderboards/{p}/agents/{i}" for p in ("daily", "all_time") for i in found["agent_id"]),
         *(f"/v1/tasks/{i}" for i in found["task_id"]),
         "/v1/agents?page=1&limit=3&sort=-reputation_score",
         *(f"/v1/agents/{i}" for i in found["agent_id"]),
@@ -100,7 +109,7 @@ async def apply(database: asyncpg.Pool, exchange: str, events: list[Event]) -> C
         return await handler(Batch(uuid4(), events), connection)
 
 
-async def tell(cache: Cache, changes: Changes) -> None:
+async def tell(cache: Updating, changes: Changes) -> None:
     """What the engine publishes after the commit, through the updater's handler."""
     stale = CacheInvalidated(
         id="1",

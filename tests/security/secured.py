@@ -87,7 +87,11 @@ class Secured:
         """The URLs that a process is given, each with its own login."""
         urls = {
             "worker": {"AMQP_URL": self.amqp("worker"), "DATABASE_URL": self.database("streams_worker")},
-            "updater": {"AMQP_URL": self.amqp("updater"), "REDIS_URL": self.redis("updater")},
+            "updater": {
+                "AMQP_URL": self.amqp("updater"),
+                "DATABASE_URL": self.database("streams_updater"),
+                "REDIS_URL": self.redis("updater"),
+            },
             "api": {
                 "AMQP_URL": self.amqp("api"),
                 "DATABASE_URL": self.database("streams_api"),
@@ -104,7 +108,7 @@ class Secured:
         """What an administrator does once, from the files in infra/."""
         admin = await connect(self.stack.urls.database)
         await admin.execute((INFRA / "postgres" / "logins.sql").read_text())
-        for role in ("streams_deployer", "streams_worker", "streams_api"):
+        for role in ("streams_deployer", "streams_worker", "streams_updater", "streams_api"):
             await admin.execute(f"ALTER ROLE {role} PASSWORD '{self.password}'")
         await admin.close()
         deployer = self.settings(database_url=self.database("streams_deployer")).database_url

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,19 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from handlers.access import Quota
-from schemas.cache import rate_limit_key
+from handlers.board_builds import build
+from handlers.board_store import BoardStore
+from handlers.board_updates import follow
+from handlers.boards import boards_at
+from schemas.cache import agent_key, rate_limit_key
 from schemas.errors import Unavailable
+from schemas.invalidations import CacheInvalidated, InvalidatedData
 from streams.cache import RedisClient, connect_redis
-from streams.database import connect
+from streams.database import Database, connect
 from streams.declare import declare, declare_or_find
 from streams.health import free_port
+from streams.locks import Locks
+from streams.lookups import Lookups
 from streams.ratelimit import RateLimiter
 from streams.registry import load_subscriptions
 from streams.topology import Topology
@@ -208,14 +216,16 @@ EVERYWHERE = (
 )  # fmt: skip
 REDIS_FORBIDDEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "updater": (
-        ("GET", "t:1"), ("MGET", "tag:a"), ("SET", "t:1", "x"), ("EVAL", "return 1", "0"),
+        ("GET", "t:1"), ("MGET", "tag:a"), ("SET", "t:1", "x"), ("HGET", "lb:daily:2026-11-24", "a"),
+        ("EVAL", "return redis.call('GET', 't:1')", "0"), ("EVAL", "return 1", "1", "t:1"),
+        ("EVAL", "return redis.call('UNLINK', 'lock:a')", "0"), ("ZRANGE", "lb:{a}:rank", "0", "1"),
         ("UNLINK", "other:1"), ("UNLINK", "t:1", "other:1"), ("RENAME", "t:1", "t:2"), ("SCAN", "0"),
     ),
     "api": (
         ("UNLINK", "t:1"), ("GET", "other:1"), ("GETEX", "other:1"), ("MGET", "t:1"),
         ("SET", "other:1", "x"), ("SCAN", "0"),
         ("RENAME", "t:1", "t:2"), ("EVAL", "return redis.call('GET', 'other:1')", "0"),
-        ("EVAL", "return redis.call('FLUSHALL')", "0"),
+        ("EVAL", "return redis.call('FLUSHALL')", "0"), ("UNLINK", "lb:daily:2026-11-24"),
     ),
     "operator": (("SET", "t:1", "x"), ("EVAL", "return 1", "0"), ("EXPIRE", "t:1", "1")),
 }  # fmt: skip
@@ -235,6 +245,31 @@ async def test_the_api_counts_requests_in_redis(secured: Secured) -> None:
     async with redis_as(secured, "api") as client:
         left = [(await RateLimiter(client).take(key, quota)).remaining for _ in range(3)]
     assert left == [4, 3, 2]
+
+
+async def test_leaderboards_are_built_by_the_api_and_followed_by_updaters(secured: Secured) -> None:
+    """With their own logins, on both servers."""
+    board = boards_at(datetime.now(UTC))[0]
+    settings = secured.settings(database_url=secured.database("streams_updater"))
+    reader = Database(secured.settings(database_url=secured.database("streams_api")), "test")
+    await reader.connect()
+    lookups = Lookups(settings, "test", size=1)
+    async with redis_as(secured, "api") as api, redis_as(secured, "updater") as updater:
+        for _ in range(2):
+            await build(reader.pool, BoardStore(api), Locks(api), board)
+        agent = agent_key(uuid4())
+        named = CacheInvalidated(
+            id="1", source="tests", time=datetime.now(UTC), data=InvalidatedData(keys=(agent,))
+        )
+        await follow(updater, lookups, [named])
+        assert await BoardStore(api).top(board, 100) is not None
+        assert await BoardStore(api).around(board, uuid4(), 3) is not None
+        await follow(updater, None, [named])
+        assert await BoardStore(api).top(board, 100) is None
+    with pytest.raises(Unavailable, match="InsufficientPrivilege"):
+        await lookups.fetch("SELECT payload FROM tasks")
+    await lookups.close()
+    await reader.close()
 
 
 async def test_an_operator_of_redis_looks_and_removes(secured: Secured) -> None:

@@ -1,0 +1,119 @@
+"""Leaderboards in Redis: changed by many updaters in any order, built anew, read.
+
+Why the order does not matter: an updater first takes a *ticket* from Redis, then reads the database, then
+writes what it read with the ticket; of two values of an agent the one with the greater ticket stays. An
+updater that heard of a commit takes its ticket after that commit. So whoever holds a greater one reads
+after it, too, and what he writes has the commit in it; whoever holds a smaller one cannot undo it. A build
+is the same with one ticket for all agents: updates that come meanwhile go into what is being built, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from handlers import board_scripts
+from handlers.boards import Board, Line, Placed, Score, Standing
+from schemas.errors import LockLost
+
+_CHUNK: Final = 500  # agents in one script: a few milliseconds in which Redis serves nobody else
+_BUILD_MS: Final = 600_000
+
+
+class BoardStore:
+    """The commands. Every method raises what redis-py raises; each may be repeated."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+
+    async def tickets(self, boards: Sequence[Board]) -> list[int | None]:
+        """Permission to write what is read from the database from now on.
+
+        None for a board that does not exist and is not being built: who builds it later reads all of that.
+        """
+        asked = (self._redis.eval(board_scripts.TICKET, 4, *board.keys) for board in boards)
+        return [None if ticket is None else int(ticket) for ticket in await asyncio.gather(*asked)]
+
+    async def apply(self, board: Board, ticket: int, lines: Sequence[Line]) -> None:
+        """Write what was read after the ticket was taken; what the board knows better stays."""
+        for chunk in _chunks(lines):
+            args = (ticket, int(board.has_base), *_arguments(chunk))
+            await self._redis.eval(board_scripts.APPLY, 4, *board.keys, *args)
+
+    async def drop(self, boards: Iterable[Board]) -> None:
+        """Forget boards, and whatever is being built."""
+        await asyncio.gather(*(self._redis.unlink(*board.keys) for board in boards))
+
+    async def begin(self, board: Board, fence: int) -> int:
+        """Begin to build a board; returns the ticket to read the database by.
+
+        Raises:
+            LockLost: a later holder of the lock has begun, or the board was dropped.
+        """
+        ticket = await self._redis.eval(board_scripts.BEGIN, 4, *board.keys, fence, _BUILD_MS)
+        if ticket is None:
+            raise _lost(board)
+        return int(ticket)
+
+    async def add(self, board: Board, fence: int, ticket: int, lines: Sequence[Line]) -> None:
+        """Write a part of what is being built; raises what `begin` raises."""
+        for chunk in _chunks(lines):
+            args = (fence, _BUILD_MS, ticket, int(board.has_base), *_arguments(chunk))
+            if not await self._redis.eval(board_scripts.ADD, 4, *board.keys, *args):
+                raise _lost(board)
+
+    async def finish(self, board: Board, fence: int) -> int:
+        """Put what was built in the board's place; returns how many agents it has.
+
+        Raises what `add` raises.
+        """
+        ends = int(board.expires_at.timestamp() * 1000)
+        size = await self._redis.eval(board_scripts.FINISH, 4, *board.keys, fence, ends)
+        if size < 0:
+            raise _lost(board)
+        return int(size)
+
+    async def top(self, board: Board, count: int) -> Standing | None:
+        """The best; None if the board is not complete."""
+        return _standing(await self._redis.eval(board_scripts.READ, 2, *board.keys[:2], count))
+
+    async def around(self, board: Board, agent_id: UUID, reach: int) -> Standing | None:
+        """An agent and those before and after it, nobody if it has no place; None as above."""
+        return _standing(await self._redis.eval(board_scripts.READ, 2, *board.keys[:2], reach, str(agent_id)))
+
+
+def _lost(board: Board) -> LockLost:
+    return LockLost(f"a later build of the leaderboard {board.name} has begun, or it was dropped")
+
+
+def _chunks(lines: Sequence[Line]) -> Iterable[Sequence[Line]]:
+    for start in range(0, len(lines), _CHUNK):
+        yield lines[start : start + _CHUNK]
+
+
+def _arguments(lines: Sequence[Line]) -> Iterable[str]:
+    for line in lines:
+        yield str(line.agent_id)
+        yield _text(line.recent) if line.recent else ""
+        yield "" if not line.whole else _text(line.base) if line.base else "-"
+        yield "" if line.name is None else f"={line.name}"
+
+
+def _text(score: Score) -> str:
+    return f"{score.points} {score.completed} {score.failed} {score.agreed}"
+
+
+def _standing(found: Any) -> Standing | None:
+    if found is None:
+        return None
+    size, first, rank, *rest = found
+    places: list[Placed] = []
+    for number, (member, row) in enumerate(zip(*rest, strict=True) if rest else ()):
+        _tickets, recent, base, name = row.split(b"|", 3)
+        score = [int(a) + int(b) for a, b in zip(recent.split(), base.split(), strict=True)]
+        if places and score[0] != places[-1].points:
+            rank = first + number + 1
+        places.append(Placed(rank, UUID(member.decode()), name[1:].decode() if name else None, *score))
+    return Standing(size, places)
