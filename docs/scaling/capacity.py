@@ -77,7 +77,7 @@ def needs(batch: dict[str, Any], drain: dict[str, Any], measured: dict[str, Any]
     columns: list[list[str]] = []
     broker_cpu = measured["broker cpu, us"]
     replicated = broker_cpu["three nodes"] / broker_cpu["one node"]
-    # The drains begin with full queues: what taking a message in costs comes from the measurement of the nodes.
+    # The drains begin with full queues; what taking a message in costs was measured on the nodes alone.
     taken_in = {"single": broker_cpu["three nodes"], "arrays of 100": broker_cpu["three nodes"] / 100}
     for rate in RATES:
         result, form = (drain, "single") if rate <= 10_000 else (batch, "arrays of 100")
