@@ -186,13 +186,14 @@ class Loading:
             return Cached(value, Source.DATABASE)
         seconds = want.seconds(value)
         stored = await self._store(want, hold, stamps, value, begun, seconds)
-        if stored and self._local is not None and fill is not None:
-            self._local.put(fill, value, seconds)
+        if stored is not None and self._local is not None and fill is not None:
+            self._local.put(fill, value, (stored.refresh - self._keeping.now()) / 1000)
         return Cached(value, Source.DATABASE)
 
     async def _store(
         self, want: Want, hold: Lease | Entry, stamps: Stamps, value: bytes, begun: int, seconds: int
-    ) -> bool:
+    ) -> Entry | None:
+        """What stands in Redis now; None if an invalidation came between, or Redis failed."""
         expires = begun + seconds * 1000
         refresh = self._keeping.refresh(want, expires, seconds)
         lives = seconds * 1000 + self._keeping.grace_ms(want)
@@ -205,7 +206,7 @@ class Loading:
         stored = await self._quietly(storing)
         if stored is False:
             self._metrics.cache_stale_drops.labels("redis").inc()
-        return bool(stored)
+        return entry if stored else None
 
     async def _quietly(self, command: Awaitable[bool | None]) -> bool | None:
         """A command whose failure costs no more than a later miss."""

@@ -27,6 +27,7 @@ from tests.cache_support import (
     no_step,
     redis_servers,
 )
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -233,6 +234,27 @@ async def test_everything_expires(new_cache: Callable[..., Cache], client: redis
     await cache.get("s:strict", database.load, ttl=60)
     assert 0 < await client.ttl("s:strict") <= 60
     assert [await client.ttl(key) for key in await client.keys("*") if await client.ttl(key) < 0] == []
+
+
+async def test_tags_come_and_go_without_a_trace(
+    new_cache: Callable[..., Cache], client: redis.asyncio.Redis
+) -> None:
+    """Three rounds of new tags, each over before the next: none leaves anything, so none adds to memory."""
+    cache, database = new_cache(keeping=Keeping(stale_seconds=0)), Database()
+    used = []
+    for number in range(3):
+        for start in range(0, 1000, 50):
+            keys = [f"{number}.{n}" for n in range(start, start + 50)]
+            reads = (cache.get(f"q:{k}", database.load, ttl=1, tags=(f"agent:{k}",)) for k in keys)
+            await asyncio.gather(*reads)
+            await cache.invalidate(set(), {f"agent:{k}" for k in keys[:10]})
+
+        async def are_over() -> bool:
+            return bool(await client.dbsize() == 0)
+
+        await eventually(are_over, "everything has expired")
+        used.append((await client.info("memory"))["used_memory"])
+    assert max(used) - used[0] < 100_000, used
 
 
 async def test_absent_and_oversized_values_are_not_stored(
