@@ -17,7 +17,7 @@ from handlers import scores
 from handlers.board_builds import build
 from handlers.board_store import BoardStore
 from handlers.board_updates import follow
-from handlers.boards import Board, Standing, boards_at
+from handlers.boards import Board, Line, Score, Standing, boards_at
 from handlers.queries import AROUND, LEADERBOARD
 from schemas.contract import Changes
 from schemas.errors import LockLost, LockTaken
@@ -244,3 +244,23 @@ def test_around_midnight_there_are_the_boards_of_both_days() -> None:
     assert [board.start for board in noon][-1] is None
     assert isinstance(noon[0].start, date)
     assert isinstance(AGENTS[0], UUID)
+
+
+async def test_of_two_readings_the_one_with_the_later_ticket_stays(client: Redis) -> None:
+    """Whatever the order in which they are written, and each of the two sums by itself."""
+    store, agent = BoardStore(client), AGENTS[0]
+    board = next(board for board in boards_at(datetime.now(UTC)) if board.has_base)
+    for order in ((0, 1), (1, 0), (0, 1, 0), (1, 0, 1)):
+        await store.drop([board])
+        await store.begin(board, fence=1)
+        await store.finish(board, fence=1)
+        early, late = [(await store.tickets([board]))[0] for _ in range(2)]
+        assert early is not None
+        assert late is not None
+        writes = [
+            (early, Line(agent, "old", Score(1, 0, 0, 0), Score(100, 0, 0, 0), whole=True)),
+            (late, Line(agent, "new", Score(2, 0, 0, 0))),
+        ]
+        for number in order:
+            await store.apply(board, writes[number][0], [writes[number][1]])
+        assert flat(await store.top(board, 9)) == [(1, agent, "new", 102, 0, 0, 0)], order
