@@ -10,7 +10,7 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
+from streams.doctor.words import size
 
 _BASELINE: Final = "Baseline: resource metrics"
 _MIB: Final = 1024 * 1024

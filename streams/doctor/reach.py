@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from streams.doctor.model import Finding, Section, check, critical, ok, unknown
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration
+from streams.doctor.words import duration
 
 UNNAMED = "not named: set"
 """How the reason begins when nobody told where a server is."""

@@ -46,7 +46,7 @@ async def test_processes_at_work_killed_and_back_again(servers: Servers) -> None
             return view.up == count
 
         async with _process(servers, worker), _process(servers, api):
-            await eventually(lambda: up(2), "worker and API are there")
+            await eventually(lambda: up(2), "worker and API are there", 60)
             stored = 0.0
             await publish(servers.amqp, "tasks", tasks)
 
@@ -70,7 +70,7 @@ async def test_processes_at_work_killed_and_back_again(servers: Servers) -> None
             assert states == {"worker": "ready", "updater": "down: nobody listens", "api": "ready"}
         await eventually(lambda: up(0), "what is gone shows as gone")
         async with _process(servers, worker):
-            await eventually(lambda: up(1), "the worker is back")
+            await eventually(lambda: up(1), "the worker is back", 60)
             view = await look()
             assert view.stored == 0  # and not what it had stored before
             assert view.processes[0].memory

@@ -7,7 +7,8 @@ from typing import Final
 from schemas.errors import ConfigurationError
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import Postgres, duration
+from streams.doctor.postgres.probe import Postgres
+from streams.doctor.words import duration
 from streams.migrations import pending
 from streams.settings import require
 

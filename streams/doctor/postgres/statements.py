@@ -6,7 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import Postgres, size
+from streams.doctor.postgres.probe import Postgres
+from streams.doctor.words import size
 from streams.telemetry.sql import summarize
 
 _GUIDE: Final = "Database: slow query log analysis"

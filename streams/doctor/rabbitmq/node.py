@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from streams.doctor.judging import clock_finding, link_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
-from streams.doctor.postgres.sessions import clock_finding, link_finding
 from streams.doctor.rabbitmq.versions import troubles
+from streams.doctor.words import size
 from streams.topology import CACHE_BUS
 from streams.watch import escaped
 

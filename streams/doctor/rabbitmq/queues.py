@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from streams.doctor.model import Finding, check, critical, ok, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration
+from streams.doctor.words import duration
 from streams.topology import QUARANTINE
 from streams.watch import escaped
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
 from streams.doctor.service.speed import hits_of
+from streams.doctor.words import size
 
 _GUIDE: Final = "Caching: Redis memory strategy"
 _QUICK: Final = "Quick reference: Redis"

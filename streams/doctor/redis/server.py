@@ -6,10 +6,10 @@ import statistics
 import time
 from typing import Final
 
+from streams.doctor.judging import clock_finding, link_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration
-from streams.doctor.postgres.sessions import clock_finding, link_finding
+from streams.doctor.words import duration
 
 _SLOW: Final = "Troubleshooting: slow cache operations"
 _QUICK: Final = "Quick reference: Redis"

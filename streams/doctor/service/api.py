@@ -7,11 +7,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from streams import tls
+from streams.doctor.judging import clock_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration, size
-from streams.doctor.postgres.sessions import clock_finding
 from streams.doctor.service.probe import Answer
+from streams.doctor.words import duration, size
 from streams.settings import Profile
 
 _DOCUMENT: Final = "/schema/openapi.json"

@@ -6,8 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration, size
 from streams.doctor.service.probe import Service
+from streams.doctor.words import duration, size
 from streams.scrape.local import ROLES
 from streams.watch import escaped
 

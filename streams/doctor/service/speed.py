@@ -7,8 +7,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, ok, unknown, unless
 from streams.doctor.patient import NotThere, Patient
-from streams.doctor.postgres.probe import duration
 from streams.doctor.service.probe import Service
+from streams.doctor.words import duration
 from streams.telemetry.sql import summarize
 from streams.watch import escaped
 
