@@ -190,13 +190,11 @@ def _queue(
 ) -> Queue:
     closed: dict[str, float] = {}
     for change in changes:
-        for trigger, rate in change.rates("streams_batches_total", "trigger", queue=name).items():
-            closed[trigger] = closed.get(trigger, 0.0) + rate
-    total = sum(closed.values())
-    batches, events = (
-        rate(changes, "streams_batch_size_count", queue=name),
-        rate(changes, "streams_batch_size_sum", queue=name),
-    )
+        for trigger, share in change.rates("streams_batches_total", "trigger", queue=name).items():
+            closed[trigger] = closed.get(trigger, 0.0) + share
+    every = sum(closed.values())
+    batches = rate(changes, "streams_batch_size_count", queue=name)
+    events = rate(changes, "streams_batch_size_sum", queue=name)
     ready = None if broker is None else (broker.get(name) or {}).get("messages_ready", 0)
     return Queue(
         name=name,
@@ -206,7 +204,7 @@ def _queue(
         repeats=rate(changes, "streams_events_total", queue=name, outcome="repeat"),
         quarantined=rate(changes, "streams_events_total", queue=name, outcome="quarantined"),
         batch=(events or 0.0) / batches if batches else None,
-        triggers={trigger: rate / total for trigger, rate in closed.items() if rate} if total else {},
+        triggers={trigger: share / every for trigger, share in closed.items() if share},
         transaction=percentiles(changes, "streams_stage_seconds", queue=name, stage="transaction")[1],
         age=percentiles(changes, "streams_event_age_at_commit_seconds", queue=name)[1],
         # A counter that has no series yet has counted nothing.
