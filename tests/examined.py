@@ -31,7 +31,7 @@ async def whole_service(servers: Servers, **overrides: Any) -> AsyncIterator[lis
     def settings(role: str) -> Any:
         port = free_port("127.0.0.1")
         urls[role] = [f"http://127.0.0.1:{port}"]
-        return settings_for(servers, http_port=port, api_open=True, **overrides)
+        return settings_for(servers, http_port=port, api_open=True, api_rate=1_000_000, **overrides)
 
     services = [Service(settings("worker"), Store.POSTGRES), Service(settings("updater"), Store.REDIS)]
     api = Api(settings("api"))

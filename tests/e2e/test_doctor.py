@@ -59,6 +59,7 @@ async def test_a_healthy_service_has_nothing_critical_and_is_left_as_it_was(serv
     assert any(command.startswith("MEMORY USAGE") for command in sent)
     of_the_client = ("CLIENT SET", "AUTH", "HELLO", "SELECT")
     assert {command for command in sent if not command.startswith((*READS, *of_the_client))} == set()
+    assert "ratelimit" in found["service.rate-limit"].measured
     for name in ("service.database-p99", "service.event-age", "service.cache-age", "service.api-p99",
                  "postgres.missing-indexes", "service.retries", "service.pool-utilisation"):  # fmt: skip
         assert found[name].verdict is Verdict.OK, (name, found[name])
