@@ -81,7 +81,7 @@ async def _open(patient: Patient, sections: set[Section], management: str | None
     async def connect(section: Section, probe: Probe) -> bool:
         opened.append(probe)
         try:
-            async with asyncio.timeout(2 * seconds):
+            async with asyncio.timeout(4 * seconds):  # hosts of a URL are tried one by one
                 await probe.connect()
         except NotThere as error:
             patient.absent[section] = str(error)

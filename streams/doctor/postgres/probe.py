@@ -15,6 +15,7 @@ from streams import tls
 from streams.database import tls_for
 from streams.doctor.patient import NotThere
 from streams.doctor.words import duration, size
+from streams.hosts import Hosts
 from streams.refusal import reason
 
 Record = asyncpg.Record
@@ -87,8 +88,7 @@ class Postgres:
         """
         milliseconds = str(int(self._seconds * 1000))
         try:
-            self._connection = await asyncpg.connect(
-                self._dsn,
+            self._connection = await Hosts(self._dsn)(
                 timeout=self._seconds,
                 command_timeout=self._seconds,
                 ssl=tls_for(self._dsn),
