@@ -46,6 +46,7 @@ async def cores(_: Patient) -> Finding:
     "the load of the last five minutes, for each core",
     target="< 1.5",
     remedy="Find who takes the processors (top); more cores, or fewer processes.",
+    page="docs/runbook.md#highcpu",
     guide="Troubleshooting: high CPU usage",
 )
 async def load(_: Patient) -> Finding:

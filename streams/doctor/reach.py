@@ -13,7 +13,13 @@ UNNAMED = "not named: set"
 
 
 def _register(section: Section, remedy: str, shown: Callable[[Patient], str]) -> None:
-    @check(f"{section}.reachable", "whether it answers, with this login", target="yes", remedy=remedy)
+    @check(
+        f"{section}.reachable",
+        "whether it answers, with this login",
+        target="yes",
+        remedy=remedy,
+        page="docs/runbook.md#serverdown",
+    )
     async def examine(patient: Patient) -> Finding:
         why = patient.absent.get(section)
         if why is None:

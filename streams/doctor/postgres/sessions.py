@@ -82,6 +82,7 @@ async def pool_size(patient: Patient) -> Finding:
     target="< 80 %",
     remedy="Fewer or smaller pools (STREAMS_PROFILE), or a higher max_connections; above 95 % new "
     "workers fail.",
+    page="docs/runbook.md#postgresconnections",
     guide=_TROUBLE,
 )
 async def connections(patient: Patient) -> Finding:

@@ -68,6 +68,7 @@ def _blind(probe: Postgres) -> Finding | None:
     target="mean < 100 ms",
     remedy="EXPLAIN (ANALYZE, BUFFERS) them: a sequential scan or a wrong estimate? Then an index, "
     "or ANALYZE.",
+    page="docs/runbook.md#slowdatabasequeries",
     guide=_GUIDE,
 )
 async def slow(patient: Patient) -> Finding:
@@ -122,7 +123,7 @@ async def temporary_files(patient: Patient) -> Finding:
     "deadlocks for each transaction that committed",
     target="< 1 in 100,000",
     remedy="Lock rows in ascending key order, one table after another, as handlers must.",
-    page="docs/operations.md#errors-in-three-classes-and-a-rest",
+    page="docs/runbook.md#deadlocks",
     guide="Baseline: database metrics",
 )
 async def deadlocks(patient: Patient) -> Finding:

@@ -22,6 +22,7 @@ _BASELINE: Final = "Baseline: resource metrics"
     "the alarms for memory and disk; while one is set, publishers are blocked",
     target="none",
     remedy="Free memory or disk; drain the backlog. Producers and our outbox wait until then.",
+    page="docs/runbook.md#rabbitmqalarm",
     guide=_BASELINE,
 )
 async def alarms(patient: Patient) -> Finding:
@@ -108,6 +109,7 @@ async def memory(patient: Patient) -> Finding:
     "free disk of the fullest node, against its limit",
     target="> 2 × the limit",
     remedy="Make room: below the limit publishers are blocked. Quorum queues grow while consumers are away.",
+    page="docs/servers.md#rabbitmq-310-to-43",
     guide=_BASELINE,
 )
 async def disk(patient: Patient) -> Finding:

@@ -59,6 +59,7 @@ async def slow_log(patient: Patient) -> Finding:
     "`slowlog-log-slower-than`",
     target="1 … 10 ms",
     remedy="CONFIG SET slowlog-log-slower-than 10000: without it nobody knows what stalls Redis.",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def slow_log_threshold(patient: Patient) -> Finding:
@@ -100,6 +101,7 @@ async def clients(patient: Patient) -> Finding:
     "`timeout`: when idle connections are closed",
     target="60 s … 1 h",
     remedy="CONFIG SET timeout 300: what vanished clients left is else kept for ever.",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def idle_timeout(patient: Patient) -> Finding:
