@@ -76,7 +76,8 @@ class Postgres:
         self.facts: Mapping[str, Any] = {}
         self.settings: Mapping[str, Setting] = {}
         self.clock_ahead = 0.0
-        """Seconds that the server's clock is ahead of ours, to within half a round trip."""
+        """Seconds that the server's clock is ahead of ours, to within `clock_doubt`."""
+        self.clock_doubt = 0.0
         self.before: Mapping[int, tuple[int, str]] = {}
         """Calls of each statement when the examination began, as `statements_now`."""
 
@@ -109,7 +110,8 @@ class Postgres:
             }
             asked = time.time()
             now: float = await self.value("SELECT extract(epoch FROM clock_timestamp())::float8")
-            self.clock_ahead = now - (asked + time.time()) / 2
+            told = time.time()
+            self.clock_ahead, self.clock_doubt = now - (asked + told) / 2, (told - asked) / 2
             self.before = await self.statements_now()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             raise NotThere(f"cannot be reached: {reason(error)}") from error

@@ -219,7 +219,7 @@ async def roles(patient: Patient) -> Finding:
     remedy="Run NTP (chrony) on both: events are refused by dates, and ages are measured across machines.",
 )
 async def clock(patient: Patient) -> Finding:
-    return clock_finding(patient, patient.postgres.clock_ahead)
+    return clock_finding(patient, patient.postgres.clock_ahead, resolution=patient.postgres.clock_doubt)
 
 
 @check(

@@ -215,7 +215,9 @@ async def users(patient: Patient) -> Finding:
 )
 async def clock(patient: Patient) -> Finding:
     ahead = patient.rabbitmq.clock_ahead
-    return unknown("not told") if ahead is None else clock_finding(patient, ahead, resolution=0.5)
+    if ahead is None:
+        return unknown("not told")
+    return clock_finding(patient, ahead, resolution=patient.rabbitmq.clock_doubt)
 
 
 @check(

@@ -42,6 +42,7 @@ class RabbitMQ:
         self.nodes: Sequence[Mapping[str, Any]] = ()
         self.queues: Mapping[str, Mapping[str, Any]] = {}
         self.clock_ahead: float | None = None
+        self.clock_doubt = 0.0
 
     async def connect(self) -> None:
         """Ask for the overview, the nodes and the queues.
@@ -64,7 +65,7 @@ class RabbitMQ:
         if stamp := answer.headers.get("date"):
             # Whole seconds: the middle of the second that it names.
             told = email.utils.parsedate_to_datetime(stamp).timestamp() + 0.5
-            self.clock_ahead = told - (asked + received) / 2
+            self.clock_ahead, self.clock_doubt = told - (asked + received) / 2, 0.5 + (received - asked) / 2
 
     async def close(self) -> None:
         await self._http.aclose()

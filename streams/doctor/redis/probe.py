@@ -51,7 +51,8 @@ class Redis:
         self._client = connect_redis(url, "doctor", timeout=seconds, max_connections=2)
         self.info: Mapping[str, Any] = {}
         self.clock_ahead: float | None = None
-        """Seconds that the server's clock is ahead of ours; None: it does not tell."""
+        """Seconds that the server's clock is ahead of ours, within `clock_doubt`; None: it does not tell."""
+        self.clock_doubt = 0.0
         self._sample: list[Key] | None = None
 
     async def connect(self) -> None:
@@ -68,7 +69,9 @@ class Redis:
         except (RedisError, OSError, TimeoutError) as error:
             raise NotThere(f"cannot be reached: {reason(error)}") from error
         told = self.info.get("server_time_usec")
-        self.clock_ahead = None if told is None else int(told) / 1e6 - (asked + time.time()) / 2
+        now = time.time()
+        self.clock_ahead = None if told is None else int(told) / 1e6 - (asked + now) / 2
+        self.clock_doubt = (now - asked) / 2
 
     async def close(self) -> None:
         await self._client.aclose()

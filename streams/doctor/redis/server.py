@@ -161,7 +161,9 @@ async def users(patient: Patient) -> Finding:
 )
 async def clock(patient: Patient) -> Finding:
     ahead = patient.redis.clock_ahead
-    return unknown("not told by this version") if ahead is None else clock_finding(patient, ahead)
+    if ahead is None:
+        return unknown("not told by this version")
+    return clock_finding(patient, ahead, resolution=patient.redis.clock_doubt)
 
 
 @check(
