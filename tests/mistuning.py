@@ -10,11 +10,18 @@ from urllib.parse import quote, urlsplit
 import aio_pika
 import asyncpg
 import httpx
+import pika
 import pytest
 import redis.asyncio
 
+from streams.declare import declare
+from streams.registry import load_subscriptions
+from streams.settings import DEFAULT_HANDLERS
+from streams.topology import Topology
 from tests.conftest import Servers
 from tests.support import eventually
+
+HANDLERS = ",".join((*DEFAULT_HANDLERS, "billing.handlers"))
 
 _OF_A_DATABASE = {
     "work_mem": "'1GB'", "jit": "on", "synchronous_commit": "off", "random_page_cost": "4",
@@ -156,13 +163,20 @@ async def mistuned_redis(servers: Servers) -> AsyncIterator[set[str]]:
 
 @asynccontextmanager
 async def mistuned_rabbitmq(servers: Servers) -> AsyncIterator[set[str]]:
-    vhost = quote(vhost_of(servers), safe="")
-    silent = await aio_pika.connect(f"{servers.amqp}?heartbeat=0")
-    channel = await silent.channel()
+    name = vhost_of(servers)
+    vhost = quote(name, safe="")
+    # aio-pika gives up a connection without heartbeats after three quiet seconds; pika does not.
+    silent = await asyncio.to_thread(
+        pika.BlockingConnection, pika.URLParameters(f"{servers.amqp}?heartbeat=0")
+    )
+    connection = await aio_pika.connect(servers.amqp)
+    channel = await connection.channel()
     stray = await channel.declare_queue("stray", durable=True)
     await channel.default_exchange.publish(aio_pika.Message(b"{}"), "stray")
     await channel.default_exchange.publish(aio_pika.Message(b"{}"), "quarantine")
     await channel.default_exchange.publish(aio_pika.Message(b"{}"), "nowhere", mandatory=False)
+    # Queues of handlers that no worker runs.
+    await declare(servers.amqp, Topology.of(load_subscriptions(HANDLERS.split(","))))
     # The votes' queue is deleted and comes back as a classic one, before its worker notices.
     await channel.queue_delete("votes.record_votes")
     await channel.declare_queue("votes.record_votes", durable=True)
@@ -170,20 +184,26 @@ async def mistuned_rabbitmq(servers: Servers) -> AsyncIterator[set[str]]:
         policy = {"pattern": "^tasks", "definition": {"message-ttl": 3_600_000}, "apply-to": "queues"}
         (await management.put(f"/api/policies/{vhost}/short", json=policy)).raise_for_status()
 
+        missing: list[str] = []
+
         async def counted() -> bool:
             queues = {q["name"]: q for q in (await management.get(f"/api/queues/{vhost}")).json()}
             connections = (await management.get("/api/connections")).json()
-            return (
-                queues["stray"].get("messages", 0) > 0
-                and queues["quarantine"].get("messages", 0) > 0
-                and queues["votes.record_votes"].get("consumers", 1) == 0
-                and bool(queues["tasks.record_tasks"].get("effective_policy_definition"))
-                and (await management.get(f"/api/vhosts/{vhost}")).json()["message_stats"]["drop_unroutable"]
-                > 0
-                and any(c.get("timeout") == 0 and c.get("vhost") == vhost_of(servers) for c in connections)
-            )
+            stats = (await management.get(f"/api/vhosts/{vhost}")).json().get("message_stats") or {}
+            seen = {
+                "stray": queues["stray"].get("messages", 0) > 0,
+                "quarantine": queues["quarantine"].get("messages", 0) > 0,
+                "policy": bool(queues["tasks.record_tasks"].get("effective_policy_definition")),
+                "unroutable": stats.get("drop_unroutable", 0) > 0,
+                "silent": any(c.get("timeout") == 0 and c.get("vhost") == name for c in connections),
+            }
+            missing[:] = [what for what, is_seen in seen.items() if not is_seen]
+            return not missing
 
-        await eventually(counted, "RabbitMQ's statistics show it", 30)
+        try:
+            await eventually(counted, "RabbitMQ's statistics show it", 30)
+        except AssertionError as error:
+            raise AssertionError(f"RabbitMQ does not show: {missing}") from error
     try:
         yield {
             "rabbitmq.queue-type", "rabbitmq.arguments", "rabbitmq.consumers", "rabbitmq.stray-queues",
@@ -191,4 +211,5 @@ async def mistuned_rabbitmq(servers: Servers) -> AsyncIterator[set[str]]:
         }  # fmt: skip
     finally:
         await stray.delete(if_empty=False)
-        await silent.close()
+        await connection.close()
+        await asyncio.to_thread(silent.close)

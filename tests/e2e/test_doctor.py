@@ -25,7 +25,7 @@ from streams.scrape import parse
 from streams.scrape.target import Target
 from tests.conftest import Servers
 from tests.examined import findings, results_of, whole_service, wrong
-from tests.mistuning import mistuned_postgres, mistuned_rabbitmq, mistuned_redis, vhost_of
+from tests.mistuning import HANDLERS, mistuned_postgres, mistuned_rabbitmq, mistuned_redis, vhost_of
 from tests.support import event, eventually, publish
 
 # Of the local stack: it runs as its servers' administrator, and on whatever RabbitMQ the machine brings.
@@ -82,7 +82,9 @@ async def test_each_thing_that_is_mistuned_is_found_and_nothing_else(servers: Se
             expected |= await stack.enter_async_context(mistuned_redis(servers))
             expected |= await stack.enter_async_context(mistuned_rabbitmq(servers))
             work = asyncio.create_task(_one_statement_for_each_row(servers, where))
-            found = await findings(servers, where, window=1.0, limits=limits, log_level="DEBUG")
+            found = await findings(
+                servers, where, window=1.0, limits=limits, log_level="DEBUG", handlers=HANDLERS
+            )
             await work
     expected |= {"service.n-plus-one", "service.logging"}
     assert wrong(found) - healthy == expected, {
