@@ -55,7 +55,9 @@ def top(
     console = Console(highlight=False)
 
     async def run() -> None:
-        watching = Watching(targets, management=url, vhost=unquote(urlsplit(amqp).path[1:]) or "/")
+        vhost = unquote(urlsplit(amqp).path[1:]) or "/"
+        ca = str(settings.tls_ca_file) if settings.tls_ca_file else None
+        watching = Watching(targets, management=url, vhost=vhost, ca=ca)
         try:
             if json or once or not console.is_terminal:
                 await _one(watching, console, interval, json=json)

@@ -19,12 +19,13 @@ from streams.doctor.limits import Limits
 from streams.doctor.model import Check, Finding, Result, Section, unknown
 from streams.doctor.patient import NotThere, Patient
 from streams.doctor.postgres.probe import Postgres
-from streams.doctor.rabbitmq.probe import HELP, RabbitMQ
+from streams.doctor.rabbitmq.probe import RabbitMQ
 from streams.doctor.reach import UNNAMED
 from streams.doctor.redis.probe import Forbidden, Redis
 from streams.doctor.service.probe import Service
 from streams.refusal import reason
 from streams.registry import load_subscriptions
+from streams.scrape.management import HELP
 from streams.scrape.target import Target
 from streams.settings import Settings
 from streams.topology import Topology
@@ -80,7 +81,7 @@ async def _open(patient: Patient, sections: set[Section], management: str | None
     async def connect(section: Section, probe: Probe) -> bool:
         opened.append(probe)
         try:
-            async with asyncio.timeout(2 * seconds):
+            async with asyncio.timeout(4 * seconds):  # hosts of a URL are tried one by one
                 await probe.connect()
         except NotThere as error:
             patient.absent[section] = str(error)
@@ -117,7 +118,7 @@ async def _open(patient: Patient, sections: set[Section], management: str | None
             probe = RabbitMQ(
                 management, settings.amqp_url.get_secret_value(), topology, ca=ca, seconds=seconds
             )
-        except NotThere as error:
+        except ConfigurationError as error:
             patient.absent[Section.RABBITMQ] = str(error)
             return
         if await connect(Section.RABBITMQ, probe):

@@ -10,7 +10,7 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
+from streams.doctor.words import size
 
 _BASELINE: Final = "Baseline: resource metrics"
 _MIB: Final = 1024 * 1024
@@ -46,6 +46,7 @@ async def cores(_: Patient) -> Finding:
     "the load of the last five minutes, for each core",
     target="< 1.5",
     remedy="Find who takes the processors (top); more cores, or fewer processes.",
+    page="docs/runbook.md#highcpu",
     guide="Troubleshooting: high CPU usage",
 )
 async def load(_: Patient) -> Finding:

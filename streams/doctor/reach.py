@@ -6,14 +6,20 @@ from collections.abc import Callable
 
 from streams.doctor.model import Finding, Section, check, critical, ok, unknown
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration
+from streams.doctor.words import duration
 
 UNNAMED = "not named: set"
 """How the reason begins when nobody told where a server is."""
 
 
 def _register(section: Section, remedy: str, shown: Callable[[Patient], str]) -> None:
-    @check(f"{section}.reachable", "whether it answers, with this login", target="yes", remedy=remedy)
+    @check(
+        f"{section}.reachable",
+        "whether it answers, with this login",
+        target="yes",
+        remedy=remedy,
+        page="docs/runbook.md#serverdown",
+    )
     async def examine(patient: Patient) -> Finding:
         why = patient.absent.get(section)
         if why is None:

@@ -11,10 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streams.scrape import Change, Sample
-from streams.scrape.sample import quantile
 from streams.scrape.target import Reading
+from streams.top.sums import (
+    failed,
+    highest,
+    hit_ratio,
+    hits,
+    percentiles,
+    rate,
+    request_time,
+    requests,
+    total,
+)
 
-_REQUESTS: Final = "streams_http_request_duration_seconds"
 _QUERIES: Final = "streams_db_query_duration_seconds"
 _LEVELS: Final = ("l1", "redis")
 _QUARANTINE: Final = "quarantine"
@@ -136,36 +145,36 @@ def look(
     partitions = [item for s in samples for item in s.by("streams_partitions_ahead_months", "table").items()]
     table, ahead = min(partitions, key=lambda item: item[1], default=("", None))
     told = None if broker is None else (broker.get(_QUARANTINE) or {}).get("messages")
-    size, idle = _total(samples, "streams_db_pool_size"), _total(samples, "streams_db_pool_idle")
+    size, idle = total(samples, "streams_db_pool_size"), total(samples, "streams_db_pool_idle")
     return View(
         seconds=max((change.seconds for change in changes), default=None),
         queues=queues,
         processes=[_process(r, known.get(id(r.sample))) for r in readings],
         statements=_statements(changes),
-        stored=_rate(changes, "streams_events_total", outcome="stored"),
-        repeats=_rate(changes, "streams_events_total", outcome="repeat"),
-        quarantined=_rate(changes, "streams_events_total", outcome="quarantined"),
+        stored=rate(changes, "streams_events_total", outcome="stored"),
+        repeats=rate(changes, "streams_events_total", outcome="repeat"),
+        quarantined=rate(changes, "streams_events_total", outcome="quarantined"),
         backlog=None if broker is None else sum(q.backlog or 0 for q in queues),
-        commit_age=_percentiles(changes, "streams_event_age_at_commit_seconds"),
-        cache_age=_percentiles(changes, "streams_event_age_at_cache_seconds"),
-        transaction=_percentiles(changes, "streams_stage_seconds", stage="transaction"),
-        query_p99=_percentiles(changes, _QUERIES)[1],
-        requests=_requests(changes),
-        request_time=_request_time(changes),
-        failed=_failed(changes),
-        hits={level: share for level in _LEVELS if (share := _hits(changes, level)) is not None},
-        hit_ratio=_hit_ratio(changes),
-        evictions=_rate(changes, "streams_cache_evictions_total"),
+        commit_age=percentiles(changes, "streams_event_age_at_commit_seconds"),
+        cache_age=percentiles(changes, "streams_event_age_at_cache_seconds"),
+        transaction=percentiles(changes, "streams_stage_seconds", stage="transaction"),
+        query_p99=percentiles(changes, _QUERIES)[1],
+        requests=requests(changes),
+        request_time=request_time(changes),
+        failed=failed(changes),
+        hits={level: share for level in _LEVELS if (share := hits(changes, level)) is not None},
+        hit_ratio=hit_ratio(changes),
+        evictions=rate(changes, "streams_cache_evictions_total"),
         pool_used=None if size is None else size - (idle or 0.0),
-        pool_most=_total(samples, "streams_db_pool_max") or size,
-        pool_waiting=_total(samples, "streams_db_pool_waiting"),
-        letters=told if isinstance(told, int) else _highest(samples, "streams_quarantine_letters"),
+        pool_most=total(samples, "streams_db_pool_max") or size,
+        pool_waiting=total(samples, "streams_db_pool_waiting"),
+        letters=told if isinstance(told, int) else highest(samples, "streams_quarantine_letters"),
         paused=sorted(queue.name for queue in queues if queue.paused),
         partitions_ahead=ahead,
         partitions_table=table,
-        outbox=_highest(samples, "streams_outbox_pending"),
-        outbox_age=_highest(samples, "streams_outbox_oldest_seconds"),
-        spans_dropped=_total(samples, "streams_spans_dropped_total"),
+        outbox=highest(samples, "streams_outbox_pending"),
+        outbox_age=highest(samples, "streams_outbox_oldest_seconds"),
+        spans_dropped=total(samples, "streams_spans_dropped_total"),
     )
 
 
@@ -181,30 +190,28 @@ def _queue(
 ) -> Queue:
     closed: dict[str, float] = {}
     for change in changes:
-        for trigger, rate in change.rates("streams_batches_total", "trigger", queue=name).items():
-            closed[trigger] = closed.get(trigger, 0.0) + rate
-    total = sum(closed.values())
-    batches, events = (
-        _rate(changes, "streams_batch_size_count", queue=name),
-        _rate(changes, "streams_batch_size_sum", queue=name),
-    )
+        for trigger, share in change.rates("streams_batches_total", "trigger", queue=name).items():
+            closed[trigger] = closed.get(trigger, 0.0) + share
+    every = sum(closed.values())
+    batches = rate(changes, "streams_batch_size_count", queue=name)
+    events = rate(changes, "streams_batch_size_sum", queue=name)
     ready = None if broker is None else (broker.get(name) or {}).get("messages_ready", 0)
     return Queue(
         name=name,
         backlog=ready if isinstance(ready, int) else None,
-        in_flight=_total(samples, "streams_in_flight_events", queue=name),
-        stored=_rate(changes, "streams_events_total", queue=name, outcome="stored"),
-        repeats=_rate(changes, "streams_events_total", queue=name, outcome="repeat"),
-        quarantined=_rate(changes, "streams_events_total", queue=name, outcome="quarantined"),
+        in_flight=total(samples, "streams_in_flight_events", queue=name),
+        stored=rate(changes, "streams_events_total", queue=name, outcome="stored"),
+        repeats=rate(changes, "streams_events_total", queue=name, outcome="repeat"),
+        quarantined=rate(changes, "streams_events_total", queue=name, outcome="quarantined"),
         batch=(events or 0.0) / batches if batches else None,
-        triggers={trigger: rate / total for trigger, rate in closed.items() if rate} if total else {},
-        transaction=_percentiles(changes, "streams_stage_seconds", queue=name, stage="transaction")[1],
-        age=_percentiles(changes, "streams_event_age_at_commit_seconds", queue=name)[1],
+        triggers={trigger: share / every for trigger, share in closed.items() if share},
+        transaction=percentiles(changes, "streams_stage_seconds", queue=name, stage="transaction")[1],
+        age=percentiles(changes, "streams_event_age_at_commit_seconds", queue=name)[1],
         # A counter that has no series yet has counted nothing.
-        retries=(_rate(changes, "streams_retries_total", queue=name) or 0.0) if changes else None,
-        paused=bool(_highest(samples, "streams_paused", queue=name)),
-        expected=_total(samples, "streams_consumers_expected", queue=name) or 0.0,
-        reported=_highest(samples, "streams_consumers_reported", queue=name) or 0.0,
+        retries=(rate(changes, "streams_retries_total", queue=name) or 0.0) if changes else None,
+        paused=bool(highest(samples, "streams_paused", queue=name)),
+        expected=total(samples, "streams_consumers_expected", queue=name) or 0.0,
+        reported=highest(samples, "streams_consumers_reported", queue=name) or 0.0,
     )
 
 
@@ -235,79 +242,10 @@ def _statements(changes: Sequence[Change]) -> list[Statement]:
         Statement(
             name,
             calls,
-            _percentiles(changes, _QUERIES, statement=name)[1],
-            _rate(changes, f"{_QUERIES}_sum", statement=name) or 0.0,
+            percentiles(changes, _QUERIES, statement=name)[1],
+            rate(changes, f"{_QUERIES}_sum", statement=name) or 0.0,
         )
         for name in names
-        if (calls := _rate(changes, f"{_QUERIES}_count", statement=name))
+        if (calls := rate(changes, f"{_QUERIES}_count", statement=name))
     ]
     return sorted(found, key=lambda statement: (-statement.busy, statement.name))
-
-
-def _total(samples: Iterable[Sample], name: str, **labels: str) -> float | None:
-    known = [value for sample in samples if (value := sample.total(name, **labels)) is not None]
-    return sum(known) if known else None
-
-
-def _highest(samples: Iterable[Sample], name: str, **labels: str) -> float | None:
-    return max((v for s in samples if (v := s.highest(name, **labels)) is not None), default=None)
-
-
-def _rate(changes: Iterable[Change], name: str, **labels: str) -> float | None:
-    known = [value for change in changes if (value := change.rate(name, **labels)) is not None]
-    return sum(known) if known else None
-
-
-def _percentiles(changes: Iterable[Change], name: str, **labels: str) -> tuple[float | None, float | None]:
-    buckets: dict[str, float] = {}
-    for change in changes:
-        for bound, count in change.buckets(name, **labels).items():
-            buckets[bound] = buckets.get(bound, 0.0) + count
-    return quantile(buckets, 0.5), quantile(buckets, 0.99)
-
-
-def _routes(changes: Iterable[Change]) -> list[str]:
-    """The routes under /v1: our own readings and probes are not what the API is there for."""
-    routes = {r for c in changes for r in c.after.by(f"{_REQUESTS}_count", "route")}
-    return sorted(route for route in routes if route.startswith("/v1"))
-
-
-def _requests(changes: Sequence[Change]) -> float | None:
-    if not any(f"{_REQUESTS}_count" in change.after.series for change in changes):
-        return None
-    return sum(_rate(changes, f"{_REQUESTS}_count", route=route) or 0.0 for route in _routes(changes))
-
-
-def _request_time(changes: Sequence[Change]) -> tuple[float | None, float | None]:
-    buckets: dict[str, float] = {}
-    for change in changes:
-        for route in _routes(changes):
-            for bound, count in change.buckets(_REQUESTS, route=route).items():
-                buckets[bound] = buckets.get(bound, 0.0) + count
-    return quantile(buckets, 0.5), quantile(buckets, 0.99)
-
-
-def _failed(changes: Sequence[Change]) -> float | None:
-    if _requests(changes) is None:
-        return None
-    by_status = [change.rates(f"{_REQUESTS}_count", "status_code") for change in changes]
-    return sum(rate for rates in by_status for status, rate in rates.items() if status.startswith("5"))
-
-
-def _hits(changes: Sequence[Change], level: str) -> float | None:
-    """Hits of the look-ups that reached a level; None without any."""
-    hits = _rate(changes, "streams_cache_requests_total", level=level, result="hit") or 0.0
-    total = _rate(changes, "streams_cache_requests_total", level=level) or 0.0
-    return hits / total if total else None
-
-
-def _hit_ratio(changes: Sequence[Change]) -> float | None:
-    """A hit in memory or in Redis answers a look-up; what Redis does not have goes to PostgreSQL."""
-    name = "streams_cache_requests_total"
-    memory = _rate(changes, name, level="l1", result="hit") or 0.0
-    redis, asked = (
-        _rate(changes, name, level="redis", result="hit") or 0.0,
-        _rate(changes, name, level="redis") or 0.0,
-    )
-    total = memory + asked
-    return (memory + redis) / total if total else None

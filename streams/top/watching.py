@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from streams.scrape import Change, Sample
+from streams.scrape.management import management_client
 from streams.scrape.target import Target, client, read_all
 from streams.top.view import View, look
-
-_PORTS: Final = {"http": 15672, "https": 15671}
 
 
 class Watching:
@@ -21,16 +20,26 @@ class Watching:
     Args:
         management: RabbitMQ's management API, with user and password; None: backlogs are not known.
         vhost: the virtual host that is looked at.
+        ca: PEM file of who signs the API's certificate; None: whom the system trusts.
         seconds: for each request.
+
+    Raises:
+        ConfigurationError: the API's URL cannot be read.
     """
 
     def __init__(
-        self, targets: Sequence[Target], *, management: str | None, vhost: str, seconds: float = 2.0
+        self,
+        targets: Sequence[Target],
+        *,
+        management: str | None,
+        vhost: str,
+        ca: str | None = None,
+        seconds: float = 2.0,
     ) -> None:
         self._targets = tuple(targets)
         self._http = client(seconds)
         self._last: dict[Target, Sample] = {}
-        self._broker = None if management is None else _management(management, seconds)
+        self._broker = None if management is None else management_client(management, ca=ca, seconds=seconds)
         self._path = f"/api/queues/{quote(vhost, safe='')}?disable_stats=true&enable_queue_totals=true"
 
     async def look(self) -> View:
@@ -60,15 +69,3 @@ class Watching:
             return {queue["name"]: queue for queue in answer.json()}
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return None
-
-
-def _management(url: str, seconds: float) -> httpx.AsyncClient:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    if parts.port is None:
-        host = f"{host}:{_PORTS.get(parts.scheme, 15672)}"
-    return httpx.AsyncClient(
-        base_url=urlunsplit((parts.scheme, host, parts.path, "", "")),
-        auth=(unquote(parts.username or ""), unquote(parts.password or "")),
-        timeout=seconds,
-    )

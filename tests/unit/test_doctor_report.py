@@ -15,6 +15,7 @@ from streams.doctor.postgres.indexes import creation, wanted_indexes
 from streams.doctor.postgres.probe import Setting
 from streams.doctor.postgres.settings import file_settings, same
 from streams.doctor.rabbitmq.versions import troubles
+from streams.doctor.redis.probe import one_node
 from streams.doctor.reference import reference
 from streams.doctor.report import as_json, as_sql, as_text, exit_status
 from streams.settings import Settings
@@ -136,6 +137,14 @@ def test_the_guides_indexes_are_known_and_made_beside_writers() -> None:
         "CREATE INDEX CONCURRENTLY IF NOT EXISTS votes_2026_01_votes_agent_id ON votes_2026_01 (agent_id);",
         "ALTER INDEX idx_votes_agent_id ATTACH PARTITION votes_2026_01_votes_agent_id;",
     ]
+
+
+def test_a_cluster_is_examined_at_its_first_node() -> None:
+    assert (
+        one_node("rediss://u:p@a:1,b:2/?cluster=1&ssl_ca_certs=%2Fca")
+        == "rediss://u:p@a:1/?ssl_ca_certs=%2Fca"
+    )
+    assert one_node("redis://a:1/0") == "redis://a:1/0"
 
 
 def test_verdicts_are_ordered_from_the_worst() -> None:

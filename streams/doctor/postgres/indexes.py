@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from streams.doctor.model import Finding, check, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration, identifier, size
+from streams.doctor.postgres.probe import identifier
+from streams.doctor.words import duration, size
 
 _GUIDE: Final = "Database: index strategy"
 

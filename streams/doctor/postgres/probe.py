@@ -14,6 +14,8 @@ import asyncpg
 from streams import tls
 from streams.database import tls_for
 from streams.doctor.patient import NotThere
+from streams.doctor.words import duration, size
+from streams.hosts import Hosts
 from streams.refusal import reason
 
 Record = asyncpg.Record
@@ -74,7 +76,8 @@ class Postgres:
         self.facts: Mapping[str, Any] = {}
         self.settings: Mapping[str, Setting] = {}
         self.clock_ahead = 0.0
-        """Seconds that the server's clock is ahead of ours, to within half a round trip."""
+        """Seconds that the server's clock is ahead of ours, to within `clock_doubt`."""
+        self.clock_doubt = 0.0
         self.before: Mapping[int, tuple[int, str]] = {}
         """Calls of each statement when the examination began, as `statements_now`."""
 
@@ -86,8 +89,7 @@ class Postgres:
         """
         milliseconds = str(int(self._seconds * 1000))
         try:
-            self._connection = await asyncpg.connect(
-                self._dsn,
+            self._connection = await Hosts(self._dsn)(
                 timeout=self._seconds,
                 command_timeout=self._seconds,
                 ssl=tls_for(self._dsn),
@@ -108,7 +110,8 @@ class Postgres:
             }
             asked = time.time()
             now: float = await self.value("SELECT extract(epoch FROM clock_timestamp())::float8")
-            self.clock_ahead = now - (asked + time.time()) / 2
+            told = time.time()
+            self.clock_ahead, self.clock_doubt = now - (asked + told) / 2, (told - asked) / 2
             self.before = await self.statements_now()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             raise NotThere(f"cannot be reached: {reason(error)}") from error
@@ -195,17 +198,3 @@ def shown(value: float, unit: str | None) -> str:
     if unit in ("ms", "s", "min", "h", "d"):
         return duration(total)
     return size(total)
-
-
-def size(count: float) -> str:
-    for unit, scale in (("GB", 1024**3), ("MB", 1024**2), ("kB", 1024)):
-        if count >= scale:
-            return f"{count / scale:.4g}{unit}"
-    return f"{count:g}B"
-
-
-def duration(seconds: float) -> str:
-    for unit, scale in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds:.3g} s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:.3g} ms"

@@ -7,7 +7,8 @@ from typing import Final
 from schemas.errors import ConfigurationError
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import Postgres, duration
+from streams.doctor.postgres.probe import Postgres
+from streams.doctor.words import duration
 from streams.migrations import pending
 from streams.settings import require
 
@@ -45,7 +46,7 @@ async def migrations(patient: Patient) -> Finding:
     "whole periods after the current one that every partitioned table has",
     target="≥ 2",
     remedy="Run `streams partitions apply`; a running worker does so once an hour: why did it not?",
-    page="docs/decisions/0002-storage.md",
+    page="docs/runbook.md#partitionsrunningout",
     guide=_GUIDE,
 )
 async def ahead(patient: Patient) -> Finding:
@@ -99,6 +100,7 @@ async def retention(patient: Patient) -> Finding:
     "the oldest outbox row: what was committed and is not published yet",
     target="< 1 min",
     remedy="Is a worker running, and can it publish (RabbitMQ's alarms, permissions)? Any worker sweeps.",
+    page="docs/runbook.md#outboxnotdrained",
 )
 async def outbox(patient: Patient) -> Finding:
     if absent := _absent(patient.postgres):

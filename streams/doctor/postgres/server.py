@@ -33,8 +33,7 @@ async def version(patient: Patient) -> Finding:
     "postgres.primary",
     "whether DATABASE_URL leads to a primary",
     target="primary",
-    remedy="Name all hosts in DATABASE_URL with target_session_attrs=read-write: workers cannot "
-    "write to a standby.",
+    remedy="Name all hosts in DATABASE_URL: the primary is found. A standby takes no writes.",
     page="docs/decisions/0004-pools-and-replicas.md",
 )
 async def primary(patient: Patient) -> Finding:

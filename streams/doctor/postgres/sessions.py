@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from streams.doctor.judging import clock_finding, link_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import Postgres, duration, identifier
+from streams.doctor.postgres.probe import Postgres, identifier
+from streams.doctor.words import duration
 
 _TUNING: Final = "Database: connection pool tuning"
 _TROUBLE: Final = "Troubleshooting: pool exhaustion"
@@ -80,6 +82,7 @@ async def pool_size(patient: Patient) -> Finding:
     target="< 80 %",
     remedy="Fewer or smaller pools (STREAMS_PROFILE), or a higher max_connections; above 95 % new "
     "workers fail.",
+    page="docs/runbook.md#postgresconnections",
     guide=_TROUBLE,
 )
 async def connections(patient: Patient) -> Finding:
@@ -216,16 +219,7 @@ async def roles(patient: Patient) -> Finding:
     remedy="Run NTP (chrony) on both: events are refused by dates, and ages are measured across machines.",
 )
 async def clock(patient: Patient) -> Finding:
-    return clock_finding(patient, patient.postgres.clock_ahead)
-
-
-def clock_finding(patient: Patient, ahead: float, *, resolution: float = 0.0) -> Finding:
-    """Of a server's clock that is this many seconds ahead of ours."""
-    apart = max(0.0, abs(ahead) - resolution)
-    measured = f"{abs(ahead):.3g} s {'ahead' if ahead > 0 else 'behind'}" if apart > 0.001 else "the same"
-    if apart > patient.limits.broken_clock_seconds:
-        return critical(measured)
-    return unless(apart < patient.limits.clock_seconds, measured)
+    return clock_finding(patient, patient.postgres.clock_ahead, resolution=patient.postgres.clock_doubt)
 
 
 @check(
@@ -239,9 +233,3 @@ def clock_finding(patient: Patient, ahead: float, *, resolution: float = 0.0) ->
 async def link(patient: Patient) -> Finding:
     probe = patient.postgres
     return link_finding(secure=probe.uses_tls, local=probe.is_local)
-
-
-def link_finding(*, secure: bool, local: bool) -> Finding:
-    if secure:
-        return ok("TLS, verified")
-    return ok("plaintext on loopback") if local else critical("plaintext to another machine")

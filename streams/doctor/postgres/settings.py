@@ -131,6 +131,7 @@ def _register(rule: Rule) -> None:
         f"`{rule.name}`",
         target=rule.target,
         remedy=f"{rule.why} Set it to {rule.advice.strip(chr(39))}.",
+        page="docs/servers.md#postgresql-15-to-17",
         guide=rule.guide,
     )
     async def examine(patient: Patient) -> Finding:
@@ -150,6 +151,7 @@ for _rule in RULES:
     "the other parameters of infra/postgres/postgresql.conf; those it marks `scale` may be larger",
     target="as in the file",
     remedy="Take over what you have no reason to change; --fix-sql prints it.",
+    page="docs/servers.md#postgresql-15-to-17",
 )
 async def configuration_file(patient: Patient) -> Finding:
     settings = patient.postgres.settings

@@ -6,7 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import Postgres, size
+from streams.doctor.postgres.probe import Postgres
+from streams.doctor.words import size
 from streams.telemetry.sql import summarize
 
 _GUIDE: Final = "Database: slow query log analysis"
@@ -67,6 +68,7 @@ def _blind(probe: Postgres) -> Finding | None:
     target="mean < 100 ms",
     remedy="EXPLAIN (ANALYZE, BUFFERS) them: a sequential scan or a wrong estimate? Then an index, "
     "or ANALYZE.",
+    page="docs/runbook.md#slowdatabasequeries",
     guide=_GUIDE,
 )
 async def slow(patient: Patient) -> Finding:
@@ -121,7 +123,7 @@ async def temporary_files(patient: Patient) -> Finding:
     "deadlocks for each transaction that committed",
     target="< 1 in 100,000",
     remedy="Lock rows in ascending key order, one table after another, as handlers must.",
-    page="docs/operations.md#errors-in-three-classes-and-a-rest",
+    page="docs/runbook.md#deadlocks",
     guide="Baseline: database metrics",
 )
 async def deadlocks(patient: Patient) -> Finding:

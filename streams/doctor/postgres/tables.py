@@ -6,7 +6,7 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
+from streams.doctor.words import size
 
 _GUIDE: Final = "Database: vacuum & analyze strategy"
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from streams.doctor.judging import clock_finding, link_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
-from streams.doctor.postgres.sessions import clock_finding, link_finding
 from streams.doctor.rabbitmq.versions import troubles
+from streams.doctor.words import size
 from streams.topology import CACHE_BUS
 from streams.watch import escaped
 
@@ -22,6 +22,7 @@ _BASELINE: Final = "Baseline: resource metrics"
     "the alarms for memory and disk; while one is set, publishers are blocked",
     target="none",
     remedy="Free memory or disk; drain the backlog. Producers and our outbox wait until then.",
+    page="docs/runbook.md#rabbitmqalarm",
     guide=_BASELINE,
 )
 async def alarms(patient: Patient) -> Finding:
@@ -108,6 +109,7 @@ async def memory(patient: Patient) -> Finding:
     "free disk of the fullest node, against its limit",
     target="> 2 × the limit",
     remedy="Make room: below the limit publishers are blocked. Quorum queues grow while consumers are away.",
+    page="docs/servers.md#rabbitmq-310-to-43",
     guide=_BASELINE,
 )
 async def disk(patient: Patient) -> Finding:
@@ -213,7 +215,9 @@ async def users(patient: Patient) -> Finding:
 )
 async def clock(patient: Patient) -> Finding:
     ahead = patient.rabbitmq.clock_ahead
-    return unknown("not told") if ahead is None else clock_finding(patient, ahead, resolution=0.5)
+    if ahead is None:
+        return unknown("not told")
+    return clock_finding(patient, ahead, resolution=patient.rabbitmq.clock_doubt)
 
 
 @check(

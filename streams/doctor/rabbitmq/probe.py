@@ -5,18 +5,15 @@ from __future__ import annotations
 import email.utils
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
 from streams import tls
 from streams.doctor.patient import NotThere
+from streams.scrape.management import HELP, management_client
 from streams.topology import Topology
-
-_DEFAULTS: Final = {"http": 15672, "https": 15671}
-
-HELP: Final = "set STREAMS_MANAGEMENT_URL, as in https://streams-monitor:password@broker:15671"
 
 
 class RabbitMQ:
@@ -28,30 +25,24 @@ class RabbitMQ:
         topology: what our own subscriptions need.
         ca: PEM file of who signs an https:// certificate; None: whom the system trusts.
         seconds: for each request.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
     """
 
     def __init__(
         self, management: str, amqp: str, topology: Topology, *, ca: str | None, seconds: float
     ) -> None:
-        parts = urlsplit(management)
-        if parts.scheme not in _DEFAULTS or not parts.hostname:
-            raise NotThere(f"the management API's URL is none: {HELP}")
         self._amqp = amqp
-        self._parts = parts
+        self._http = management_client(management, ca=ca, seconds=seconds)
+        self._parts = urlsplit(management)
         self.topology = topology
         self.vhost = unquote(urlsplit(amqp).path[1:]) or "/"
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        netloc = f"{host}:{parts.port or _DEFAULTS[parts.scheme]}"
-        self._http = httpx.AsyncClient(
-            base_url=urlunsplit((parts.scheme, netloc, parts.path, "", "")),
-            auth=(unquote(parts.username or ""), unquote(parts.password or "")),
-            verify=tls.context(tls.Files(ca=ca)) if parts.scheme == "https" else True,
-            timeout=seconds,
-        )
         self.overview: Mapping[str, Any] = {}
         self.nodes: Sequence[Mapping[str, Any]] = ()
         self.queues: Mapping[str, Mapping[str, Any]] = {}
         self.clock_ahead: float | None = None
+        self.clock_doubt = 0.0
 
     async def connect(self) -> None:
         """Ask for the overview, the nodes and the queues.
@@ -74,7 +65,7 @@ class RabbitMQ:
         if stamp := answer.headers.get("date"):
             # Whole seconds: the middle of the second that it names.
             told = email.utils.parsedate_to_datetime(stamp).timestamp() + 0.5
-            self.clock_ahead = told - (asked + received) / 2
+            self.clock_ahead, self.clock_doubt = told - (asked + received) / 2, 0.5 + (received - asked) / 2
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from streams.doctor.model import Finding, check, critical, ok, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration
+from streams.doctor.words import duration
 from streams.topology import QUARANTINE
 from streams.watch import escaped
 
@@ -121,7 +121,7 @@ async def policies(patient: Patient) -> Finding:
     target="≥ 1 each",
     remedy="Start `streams worker` (or updater); one that runs and is not counted subscribes "
     "anew within a minute.",
-    page="docs/operations.md#the-watchdog",
+    page="docs/runbook.md#noconsumers",
 )
 async def consumers(patient: Patient) -> Finding:
     lonely = [
@@ -154,7 +154,7 @@ async def stray(patient: Patient) -> Finding:
     "messages that wait in our queues, and how long they take at the present rate",
     target="< 100,000, < 1 min",
     remedy="More workers (docs/operations.md); is one paused (service.paused), or PostgreSQL slow?",
-    page="docs/operations.md",
+    page="docs/runbook.md#backloggrowing",
     guide="Baseline: messages processed per second",
 )
 async def backlog(patient: Patient) -> Finding:
@@ -228,7 +228,7 @@ async def redelivered(patient: Patient) -> Finding:
     "dead letters in the queue `quarantine`",
     target="none",
     remedy="Look at them with `streams dlq list`; each says what to do.",
-    page="docs/operations.md#dead-letters",
+    page="docs/runbook.md#deadletterswaiting",
 )
 async def quarantine(patient: Patient) -> Finding:
     letters = (patient.rabbitmq.queues.get(QUARANTINE) or {}).get("messages", 0)

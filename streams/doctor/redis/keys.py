@@ -6,8 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, ok, unless
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
 from streams.doctor.redis.probe import kinds
+from streams.doctor.words import size
 
 _GUIDE: Final = "Caching: Redis memory strategy"
 

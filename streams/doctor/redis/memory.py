@@ -6,8 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import size
 from streams.doctor.service.speed import hits_of
+from streams.doctor.words import size
 
 _GUIDE: Final = "Caching: Redis memory strategy"
 _QUICK: Final = "Quick reference: Redis"
@@ -18,6 +18,7 @@ _QUICK: Final = "Quick reference: Redis"
     "memory in use, of `maxmemory`",
     target="< 80 %",
     remedy="Raise maxmemory, or shorten times to live. Without a bound the kernel ends Redis one day.",
+    page="docs/runbook.md#redismemory",
     guide=_GUIDE,
 )
 async def memory(patient: Patient) -> Finding:
@@ -54,7 +55,7 @@ async def fragmentation(patient: Patient) -> Finding:
     "`maxmemory-policy`",
     target="volatile-*",
     remedy="CONFIG SET maxmemory-policy volatile-lru, and in redis.conf.",
-    page="docs/caching.md",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def eviction_policy(patient: Patient) -> Finding:
@@ -111,6 +112,7 @@ async def hits(patient: Patient) -> Finding:
     "the append-only file, and whether the last write to disk succeeded",
     target="on, and writing",
     remedy="appendonly yes, appendfsync everysec; look at the disk and at the server's log.",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def persistence(patient: Patient) -> Finding:
@@ -137,6 +139,7 @@ async def persistence(patient: Patient) -> Finding:
     target="everysec",
     remedy="CONFIG SET appendfsync everysec: `always` costs every write a disk's time, `no` up "
     "to 30 seconds of data.",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def append_fsync(patient: Patient) -> Finding:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
@@ -44,14 +44,19 @@ class Key:
 
 
 class Redis:
-    """Args: `seconds` for connecting and for each reply."""
+    """One server; of a cluster the node that REDIS_URL names first.
+
+    Args:
+        seconds: for connecting and for each reply.
+    """
 
     def __init__(self, url: str, *, seconds: float) -> None:
         self._url = url
-        self._client = connect_redis(url, "doctor", timeout=seconds, max_connections=2)
+        self._client = connect_redis(one_node(url), "doctor", timeout=seconds, max_connections=2)
         self.info: Mapping[str, Any] = {}
         self.clock_ahead: float | None = None
-        """Seconds that the server's clock is ahead of ours; None: it does not tell."""
+        """Seconds that the server's clock is ahead of ours, within `clock_doubt`; None: it does not tell."""
+        self.clock_doubt = 0.0
         self._sample: list[Key] | None = None
 
     async def connect(self) -> None:
@@ -68,7 +73,9 @@ class Redis:
         except (RedisError, OSError, TimeoutError) as error:
             raise NotThere(f"cannot be reached: {reason(error)}") from error
         told = self.info.get("server_time_usec")
-        self.clock_ahead = None if told is None else int(told) / 1e6 - (asked + time.time()) / 2
+        now = time.time()
+        self.clock_ahead = None if told is None else int(told) / 1e6 - (asked + now) / 2
+        self.clock_doubt = (now - asked) / 2
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -141,6 +148,17 @@ class Redis:
     @property
     def uses_tls(self) -> bool:
         return tls.REDIS.is_secure(urlsplit(self._url))
+
+
+def one_node(url: str) -> str:
+    """The URL of a cluster's first node, to be asked as a server of its own; any other URL as it is."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    if not any(name == "cluster" for name, _ in query):
+        return url
+    user, at, hosts = parts.netloc.rpartition("@")
+    rest = urlencode([(name, value) for name, value in query if name != "cluster"])
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{hosts.split(',')[0]}", query=rest))
 
 
 def kinds(keys: Iterable[Key]) -> str:

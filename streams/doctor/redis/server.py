@@ -6,10 +6,10 @@ import statistics
 import time
 from typing import Final
 
+from streams.doctor.judging import clock_finding, link_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration
-from streams.doctor.postgres.sessions import clock_finding, link_finding
+from streams.doctor.words import duration
 
 _SLOW: Final = "Troubleshooting: slow cache operations"
 _QUICK: Final = "Quick reference: Redis"
@@ -59,6 +59,7 @@ async def slow_log(patient: Patient) -> Finding:
     "`slowlog-log-slower-than`",
     target="1 … 10 ms",
     remedy="CONFIG SET slowlog-log-slower-than 10000: without it nobody knows what stalls Redis.",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def slow_log_threshold(patient: Patient) -> Finding:
@@ -100,6 +101,7 @@ async def clients(patient: Patient) -> Finding:
     "`timeout`: when idle connections are closed",
     target="60 s … 1 h",
     remedy="CONFIG SET timeout 300: what vanished clients left is else kept for ever.",
+    page="docs/servers.md#redis-7-and-8-valkey",
     guide=_QUICK,
 )
 async def idle_timeout(patient: Patient) -> Finding:
@@ -159,7 +161,9 @@ async def users(patient: Patient) -> Finding:
 )
 async def clock(patient: Patient) -> Finding:
     ahead = patient.redis.clock_ahead
-    return unknown("not told by this version") if ahead is None else clock_finding(patient, ahead)
+    if ahead is None:
+        return unknown("not told by this version")
+    return clock_finding(patient, ahead, resolution=patient.redis.clock_doubt)
 
 
 @check(

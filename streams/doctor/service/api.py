@@ -7,11 +7,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from streams import tls
+from streams.doctor.judging import clock_finding
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration, size
-from streams.doctor.postgres.sessions import clock_finding
 from streams.doctor.service.probe import Answer
+from streams.doctor.words import duration, size
 from streams.settings import Profile
 
 _DOCUMENT: Final = "/schema/openapi.json"
@@ -93,8 +93,8 @@ async def response_size(patient: Patient) -> Finding:
 @check(
     "service.rate-limit",
     "whether an answer under /v1 carries the headers of a rate limit",
-    target="RateLimit headers",
-    remedy="Limit each user (the guide: 50 requests a second), here or in the proxy in front.",
+    target="RateLimit headers, or loopback",
+    remedy="Set STREAMS_API_RATE=50 (the guide's; it is the default unless STREAMS_API_OPEN is set).",
     guide="System architecture: API layer",
 )
 async def rate_limit(patient: Patient) -> Finding:
@@ -104,7 +104,11 @@ async def rate_limit(patient: Patient) -> Finding:
     found = [f"{name}: {answer.headers[name]}" for name in _LIMIT_HEADERS if name in answer.headers]
     if found:
         return ok(found[0][:60])
-    return _NO_TOKEN if answer.status in (401, 403) else warning("no such header")
+    if answer.status in (401, 403):
+        return _NO_TOKEN
+    api = patient.service.api
+    host = urlsplit(api.url).hostname or "" if api else ""
+    return ok("none, on loopback only") if tls.is_loopback(host) else warning("no such header")
 
 
 @check(

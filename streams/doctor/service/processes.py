@@ -6,8 +6,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, critical, ok, unknown, unless, warning
 from streams.doctor.patient import Patient
-from streams.doctor.postgres.probe import duration, size
 from streams.doctor.service.probe import Service
+from streams.doctor.words import duration, size
 from streams.scrape.local import ROLES
 from streams.watch import escaped
 
@@ -15,7 +15,6 @@ _HELP: Final = (
     "Name them: --worker, --updater and --api, or STREAMS_WORKER_URLS, ..._UPDATER_URLS, ..._API_URLS."
 )
 _OPERATIONS: Final = "docs/operations.md"
-_METRICS: Final = "docs/telemetry.md#metrics"
 
 
 def _silent(service: Service, *roles: str) -> Finding | None:
@@ -30,6 +29,7 @@ def _silent(service: Service, *roles: str) -> Finding | None:
     "whether a worker, an updater and the read API answer at /metrics",
     target="one of each",
     remedy=_HELP,
+    page="docs/runbook.md#rolemissing",
 )
 async def processes(patient: Patient) -> Finding:
     service = patient.service
@@ -49,7 +49,7 @@ async def processes(patient: Patient) -> Finding:
     "/readyz of every process, and what it says is wrong",
     target="all ready",
     remedy="It goes on by itself once what it names is repaired.",
-    page=_OPERATIONS,
+    page="docs/runbook.md#notready",
 )
 async def ready(patient: Patient) -> Finding:
     if silent := _silent(patient.service):
@@ -70,7 +70,7 @@ async def ready(patient: Patient) -> Finding:
     "queues that are not consumed because the world needs repair",
     target="none",
     remedy="/readyz says what is missing: a server, a partition, a grant.",
-    page=_OPERATIONS,
+    page="docs/runbook.md#paused",
 )
 async def paused(patient: Patient) -> Finding:
     if silent := _silent(patient.service, "worker", "updater"):
@@ -91,7 +91,7 @@ async def paused(patient: Patient) -> Finding:
     "consumers that our processes should have, against what the broker counts",
     target="as expected",
     remedy="The watchdog subscribes anew by itself; see docs/operations.md if it does not help.",
-    page="docs/operations.md#the-watchdog",
+    page="docs/runbook.md#consumersmissing",
 )
 async def consumers(patient: Patient) -> Finding:
     samples = patient.service.samples("worker", "updater")
@@ -118,7 +118,7 @@ async def consumers(patient: Patient) -> Finding:
     target="< 200 MB/h",
     remedy="Watch it for an hour (--window 600, or process_resident_memory_bytes); a cache that "
     "fills grows, too.",
-    page="docs/operations.md#memory",
+    page="docs/runbook.md#highmemory",
     guide="Troubleshooting: memory leak",
     late=True,
 )
@@ -172,7 +172,7 @@ async def descriptors(patient: Patient) -> Finding:
     "batches that were rolled back to run again, of all batches",
     target="< 5 %",
     remedy="Look at the reasons: 40P01 and 40001 are contention, 57014 a slow statement.",
-    page=_OPERATIONS,
+    page="docs/runbook.md#retrieshigh",
 )
 async def retries(patient: Patient) -> Finding:
     service = patient.service
@@ -212,7 +212,7 @@ async def quarantined(patient: Patient) -> Finding:
     "spans that were lost on their way to the collector",
     target="none",
     remedy="Is the collector there and fast enough? Sample, or raise OTEL_BSP_MAX_QUEUE_SIZE.",
-    page="docs/telemetry.md#switching-it-on",
+    page="docs/runbook.md#spansdropped",
 )
 async def spans(patient: Patient) -> Finding:
     if silent := _silent(patient.service):
@@ -226,7 +226,7 @@ async def spans(patient: Patient) -> Finding:
     "months of partitions ahead, as the workers see it",
     target="≥ 2",
     remedy="See postgres.partitions-ahead.",
-    page=_METRICS,
+    page="docs/runbook.md#partitionsrunningout",
     guide="Database: partitioning strategy",
 )
 async def partitions_ahead(patient: Patient) -> Finding:

@@ -7,8 +7,8 @@ from typing import Final
 
 from streams.doctor.model import Finding, check, ok, unknown, unless
 from streams.doctor.patient import NotThere, Patient
-from streams.doctor.postgres.probe import duration
 from streams.doctor.service.probe import Service
+from streams.doctor.words import duration
 from streams.telemetry.sql import summarize
 from streams.watch import escaped
 
@@ -33,7 +33,7 @@ def _within(
     "the 99th percentile of the read API's answers under /v1",
     target="< 500 ms",
     remedy="Which route? See streams_http_request_duration_seconds; then service.hit-ratio, slow statements.",
-    page=_PAGE,
+    page="docs/runbook.md#highresponsetime",
     guide=_GOALS,
     late=True,
 )
@@ -47,7 +47,7 @@ async def api_p99(patient: Patient) -> Finding:
     "the 99th percentile of statements; of whole transactions where statements are not measured",
     target="< 100 ms",
     remedy="See postgres.slow-statements and postgres.lock-waits; a batch of less than 500 is quicker.",
-    page=_PAGE,
+    page="docs/runbook.md#slowdatabasequeries",
     guide=_GOALS,
     late=True,
 )
@@ -66,7 +66,7 @@ async def database_p99(patient: Patient) -> Finding:
     "the 99th percentile of the events' ages at their commit",
     target="< 1 s",
     remedy="Is there a backlog (rabbitmq.backlog)? Else lower STREAMS_BATCH_LINGER_MS, or add workers.",
-    page=_PAGE,
+    page="docs/runbook.md#eventagegrowing",
     guide="Baseline: message processing time",
     late=True,
 )
@@ -81,7 +81,7 @@ async def event_age(patient: Patient) -> Finding:
     "the 99th percentile of the invalidations' ages at their effect in Redis",
     target="< 2 s",
     remedy="Is the updater behind (rabbitmq.backlog), or Redis slow (redis.latency)?",
-    page="docs/caching.md",
+    page="docs/runbook.md#invalidationlag",
     late=True,
 )
 async def cache_age(patient: Patient) -> Finding:
@@ -95,7 +95,7 @@ async def cache_age(patient: Patient) -> Finding:
     "look-ups that a cache level answered, of all: in the window, or since the start",
     target="> 85 %",
     remedy="By level and route: which keys miss? Longer times to live, narrower invalidations, warming.",
-    page="docs/caching.md",
+    page="docs/runbook.md#lowcachehitrate",
     guide=_GOALS,
     late=True,
 )
@@ -196,7 +196,7 @@ def _units(service: Service) -> float:
     target="< 80 %",
     remedy="See postgres.slow-statements and postgres.lock-waits first; then STREAMS_PROFILE, or "
     "more processes.",
-    page="docs/decisions/0004-pools-and-replicas.md",
+    page="docs/runbook.md#connectionpoolexhaustion",
     guide="Checklist: connection pool utilization < 80 %",
     late=True,
 )
