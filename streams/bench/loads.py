@@ -50,6 +50,11 @@ def steady(rate: float, seconds: float) -> Load:
     return Load(seconds, writes=rate)
 
 
+def consistency(rate: float, seconds: float) -> Load:
+    """The steady load and some readers, under the eyes of the checker."""
+    return Load(seconds, writes=rate, reads=200.0, check=20.0, preload=_PRELOAD)
+
+
 def api(rate: float, seconds: float) -> Load:
     """Cached reads alone: everything is read once beforehand."""
     return Load(seconds, reads=rate, warm_up=min(5.0, seconds / 2), preload=_PRELOAD)

@@ -33,6 +33,9 @@ from streams.bench.reading import Population, Reader, Reads
 from streams.bench.service import Processes, total
 from streams.bench.stored import Stored
 from streams.bench.story import Told
+from streams.checker.judge import Outcome
+from streams.checker.tally import Report
+from streams.checker.watch import Options, checking
 from streams.topology import QUARANTINE
 
 _SETTLED_SECONDS: Final = 30.0
@@ -64,6 +67,8 @@ class Load:
     workers: int = 1
     export: Export = Export.OTLP
     seed: int = 1
+    check: float = 0.0
+    """Invalidations per second that the checker of the caches samples."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,7 +83,7 @@ async def run(place: Place, load: Load) -> Finding:
     await place.empty()
     workers = ["worker"] if load.workers == 1 else [f"worker-{n + 1}" for n in range(load.workers)]
     async with Processes(place.urls.environment(), place.folder, load.export) as processes:
-        roles = [*workers, "updater", *(["api"] if load.reads else [])]
+        roles = [*workers, "updater", *(["api"] if load.reads or load.check else [])]
         for name in roles:
             processes.start(name.partition("-")[0], name)
         await processes.ready(*roles)
@@ -97,7 +102,7 @@ async def _measure(place: Place, load: Load, processes: Processes, workers: list
     )
     start = watch(roots, mine)
     with memory.sampling():
-        async with freshness.listening(place.broker):
+        async with freshness.listening(place.broker), _checked(place, load, processes) as checked:
             writing = asyncio.create_task(_generate(place, load)) if load.writes else None
             reads = await _read(place, load, processes) if load.reads else Reads()
             written = await writing if writing else None
@@ -121,7 +126,43 @@ async def _measure(place: Place, load: Load, processes: Processes, workers: list
         figures |= _read_figures(reads)
         curves["read_ms"] = reads.latency.curve()
         checks["every read was answered"] = reads.failed == 0
+    if checked:
+        figures |= _consistency_figures(checked[0])
+        checks |= {
+            "nothing was stale a second after it was announced": checked[0].ok(1.0),
+            "the checker could judge": checked[0].total(1.0).judged > 0,
+        }
     return Finding({name: round(value, 4) for name, value in figures.items()}, checks, curves)
+
+
+@asynccontextmanager
+async def _checked(place: Place, load: Load, processes: Processes) -> AsyncIterator[list[Report]]:
+    """Have the caches checked beside the load; the report is there afterwards."""
+    found: list[Report] = []
+    if not load.check:
+        yield found
+        return
+    options = Options(rate=load.check)
+    urls, api = place.urls, processes.bases["api"]
+    async with checking(
+        urls.amqp, urls.database, [api], options, patience=max(options.delays) + 1
+    ) as checker:
+        yield found
+    found.append(checker.report())
+
+
+def _consistency_figures(report: Report) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for delay in report.delays:
+        counts = report.total(delay)
+        if counts.share is not None:
+            figures[f"consistent after {delay:g} s"] = counts.share
+        figures |= {f"{outcome} after {delay:g} s": float(counts.outcomes[outcome]) for outcome in Outcome}
+    return figures | {
+        "invalidations.heard": float(report.heard.total()),
+        "invalidations.sampled": float(report.sampled.total()),
+        "back in time": float(report.backwards),
+    }
 
 
 def _read_figures(reads: Reads) -> dict[str, float]:

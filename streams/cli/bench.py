@@ -116,6 +116,16 @@ def steady(rate: Rate = 2000, seconds: Seconds = 30, repeat: Repeat = 1, json: J
 
 
 @app.command()
+def consistency(rate: Rate = 2000, seconds: Seconds = 30, repeat: Repeat = 1, json: Json = False) -> None:
+    """Publish at a rate, with readers, and have the caches checked: what share is consistent, how soon."""
+    from streams.bench import loads
+    from streams.bench.command import run_loads
+
+    load = loads.consistency(rate, seconds)
+    raise typer.Exit(run_loads("consistency", {"consistency": load}, repeat, as_json=json))
+
+
+@app.command()
 def api(rate: Rate = 1000, seconds: Seconds = 20, repeat: Repeat = 1, json: Json = False) -> None:
     """Read what is cached at a rate."""
     from streams.bench import loads

@@ -1,0 +1,282 @@
+"""The checker beside the whole service: silent while all is well, and each trouble is found and named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import orjson
+import pytest
+import redis.asyncio
+
+from streams.api import Api
+from streams.cache import Cache
+from streams.checker.judge import Outcome
+from streams.checker.subjects import Kind
+from streams.checker.watch import Checker, Options, checking
+from streams.demo.simulator import simulate
+from tests.conftest import Servers
+from tests.support import event, eventually, publish, running, settings_for
+
+EVERYTHING = Options(rate=10_000, burst=300, delays=(0.1, 1.0), late=30.0)
+
+
+@dataclass
+class Served:
+    servers: Servers
+    base: str
+    client: httpx.AsyncClient
+
+
+@pytest.fixture
+async def served(servers: Servers) -> AsyncIterator[Served]:
+    """Worker, updater and read API at work in this process."""
+    settings, stop = settings_for(servers, api_open=True), asyncio.Event()
+    async with running(settings):
+        api = Api(settings)
+        serving = asyncio.create_task(api.run(stop))
+        base = f"http://{api.host}:{api.port}"
+        async with httpx.AsyncClient(base_url=base, timeout=20, trust_env=False) as client:
+            await eventually(lambda: _answers(client), "the API")
+            yield Served(servers, base, client)
+        stop.set()
+        await serving
+
+
+async def test_finds_nothing_while_all_is_well_even_beyond_the_memory_of_redis(served: Served) -> None:
+    """Redis is made so small that it evicts all the time: entries, leases and stamps."""
+    async with redis.asyncio.from_url(served.servers.redis) as client:
+        before = {name: (await client.config_get(name))[name] for name in ("maxmemory", "maxmemory-policy")}
+        evicted = (await client.info("stats"))["evicted_keys"]
+        filling = asyncio.create_task(_fill(client))
+        try:
+            used = (await client.info("memory"))["used_memory"]
+            await client.config_set("maxmemory-policy", "allkeys-lru")
+            await client.config_set("maxmemory", used + 3_000_000)
+            async with watching(served, Options(rate=100, delays=(0.1, 1.0), late=30.0)) as checker:
+                for seed in range(2):
+                    await play(served, seed, 400)
+                await eventually(lambda: _kinds(checker) == set(Kind), "a verdict on every kind")
+        finally:
+            filling.cancel()
+            await asyncio.wait({filling})
+            for name, value in before.items():
+                await client.config_set(name, value)
+        assert (await client.info("stats"))["evicted_keys"] - evicted > 100
+    report = checker.report()
+    assert report.stale == []
+    assert (report.total(0.1).share, report.total(1.0).share, report.backwards) == (1.0, 1.0, 0)
+    assert report.caches["hit"] > 0
+    assert report.ok(1.0)
+    assert report.sampled.total() < report.heard.total()
+
+
+async def test_names_what_an_updater_forgets(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 20th key is dropped on the way to Redis: 95 % are consistent, and the report names the others."""
+    agents = await _agents_that_are_cached(served, 100)
+    dropped: list[str] = []
+    seen = 0
+    apply = Cache.invalidate
+
+    async def forgetful(self: Cache, keys: Any, tags: Any) -> None:
+        nonlocal seen
+        kept = set(keys)
+        for key in sorted(keys):
+            seen += key.startswith("ag:")
+            if key.startswith("ag:") and seen % 20 == 0:
+                kept.discard(key)
+                dropped.append(key.removeprefix("ag:"))
+        await apply(self, kept, tags)
+
+    monkeypatch.setattr(Cache, "invalidate", forgetful)
+    async with watching(served, EVERYTHING) as checker:
+        await _pause(served, agents)
+        await eventually(lambda: _verdicts(checker, 1.0) == 100, "a verdict on each agent")
+    report = checker.report()
+    for delay in EVERYTHING.delays:
+        counts = report.counts[Kind.AGENT, delay]
+        assert (counts.share, counts.outcomes[Outcome.STALE]) == (0.95, 5)
+    assert len(dropped) == 5
+    for agent in dropped:
+        assert any(
+            f"/v1/agents/{agent} after 1 s: {agent}: status is active" in line for line in report.stale
+        )
+    assert not report.ok(1.0)
+    assert report.ok(0.95)
+
+
+async def test_tells_late_from_never(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalidations reach Redis only once the first verdicts are there."""
+    agents = await _agents_that_are_cached(served, 10)
+    apply = Cache.invalidate
+    options = Options(rate=10_000, burst=100, delays=(0.1, 3.0), late=30.0)
+
+    async with watching(served, options) as checker:
+
+        async def delayed(self: Cache, keys: Any, tags: Any) -> None:
+            await eventually(lambda: _verdicts(checker, 0.1) >= 10, "the first verdicts")
+            await apply(self, keys, tags)
+
+        monkeypatch.setattr(Cache, "invalidate", delayed)
+        await _pause(served, agents)
+        await eventually(lambda: _verdicts(checker, 3.0) == 10, "a verdict on each agent")
+    report = checker.report()
+    assert report.counts[Kind.AGENT, 0.1].share == 0.0
+    assert report.counts[Kind.AGENT, 3.0].share == 1.0
+
+
+async def test_sees_through_every_kind_of_stale_answer_and_says_so_by_its_exit_status(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API whose cache never forgets, checked by the command."""
+    first, second = _halves(await play(served, 5, events=300, publish_all=False))
+    await _send(served, first)
+    await eventually(lambda: _stored(served, len(first)), "the first half")
+    remembered: dict[str, Any] = {}
+    get = Cache.get
+
+    async def frozen(self: Cache, key: str, load: Callable[[], Awaitable[Any]], **options: Any) -> Any:
+        if key not in remembered:
+            remembered[key] = await get(self, key, load, **options)
+        return remembered[key]
+
+    monkeypatch.setattr(Cache, "get", frozen)
+    for path in _paths(first):
+        await served.client.get(path)
+    command = await _verify(
+        served, "--watch", "4s", "--rate", "1000", "--after", "0.1", "--after", "1", "--json"
+    )
+    assert command.stderr is not None
+    assert b"checking" in await command.stderr.readline()
+    for start in range(0, len(second), 25):  # so that no draw has to choose among too many
+        await _send(served, second[start : start + 25])
+        await eventually(lambda: _stored(served, len(first) + start), "what was sent before")  # noqa: B023
+    out, _ = await command.communicate()
+    report = orjson.loads(out)
+    assert command.returncode == 1
+    assert not report["ok"]
+    for kind, found in report["kinds"].items():
+        assert found["after"]["1"]["stale"] > 0, kind
+    assert set(report["kinds"]) == {str(kind) for kind in Kind}
+
+
+async def test_a_time_that_is_none_is_a_sentence(served: Served) -> None:
+    command = await _verify(served, "--watch", "soon")
+    _, err = await command.communicate()
+    assert command.returncode == 2
+    assert b"--watch takes a time such as 60s" in err
+
+
+@asynccontextmanager
+async def watching(served: Served, options: Options) -> AsyncIterator[Checker]:
+    servers = served.servers
+    async with checking(servers.amqp, servers.database, [served.base], options, patience=5) as checker:
+        yield checker
+
+
+def _verdicts(checker: Checker, delay: float) -> int:
+    counts = checker.report().counts.get((Kind.AGENT, delay))
+    return counts.outcomes.total() if counts else 0
+
+
+def _kinds(checker: Checker) -> set[Kind]:
+    counts = checker.report().counts
+    return {kind for (kind, delay), found in counts.items() if delay == 1.0 and found.judged}
+
+
+async def _agents_that_are_cached(served: Served, count: int) -> list[str]:
+    agents = [str(uuid4()) for _ in range(count)]
+    await publish(
+        served.servers.amqp,
+        "agents",
+        [event("agent.registered", {"agent_id": agent, "name": "scout"}, seconds=-5) for agent in agents],
+    )
+    await eventually(lambda: _all_cached(served, agents), "every agent is answered from a cache")
+    return agents
+
+
+async def _all_cached(served: Served, agents: Sequence[str]) -> bool:
+    answers = await asyncio.gather(*(served.client.get(f"/v1/agents/{agent}") for agent in agents))
+    return all(answer.headers.get("x-cache") == "hit" for answer in answers)
+
+
+async def _pause(served: Served, agents: Sequence[str]) -> None:
+    said = [event("agent.status_changed", {"agent_id": agent, "status": "paused"}) for agent in agents]
+    await publish(served.servers.amqp, "agents", said)
+
+
+async def play(
+    served: Served, seed: int, events: int = 600, *, publish_all: bool = True
+) -> list[tuple[str, dict[str, Any]]]:
+    """A simulated story, by exchange; published unless told otherwise."""
+    story = simulate(run=f"check-{seed}", seed=seed, start=datetime.now(UTC), rate=2000, events=events)
+    said = [(e.exchange, event(e.type, e.data, id=e.id, source=e.source, time=e.time)) for e in story]
+    if publish_all:
+        await _send(served, said)
+    return said
+
+
+async def _send(served: Served, said: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    for exchange in ("agents", "tasks", "votes"):
+        await publish(served.servers.amqp, exchange, [body for where, body in said if where == exchange])
+
+
+def _halves(
+    said: list[tuple[str, dict[str, Any]]],
+) -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
+    return said[: len(said) // 2], said[len(said) // 2 :]
+
+
+def _paths(said: Sequence[tuple[str, dict[str, Any]]]) -> set[str]:
+    paths = {"/v1/agents", *(f"/v1/leaderboards/{p}" for p in ("daily", "weekly", "monthly", "all_time"))}
+    forms = {
+        "task_id": ("/v1/tasks/{}",),
+        "round_id": ("/v1/rounds/{}", "/v1/rounds/{}/votes"),
+        "agent_id": ("/v1/agents/{}", "/v1/agents/{}/tasks"),
+        "user_id": ("/v1/users/{}/tasks",),
+    }
+    for _, body in said:
+        for name, value in body["data"].items():
+            paths.update(form.format(value) for form in forms.get(name, ()) if value)
+    return paths
+
+
+async def _stored(served: Served, count: int) -> bool:
+    connection = await asyncpg.connect(served.servers.database)
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM event_history") >= count)
+    finally:
+        await connection.close()
+
+
+async def _verify(served: Served, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streams", "verify", *arguments, "--api", served.base,
+        env={**os.environ, **served.servers.environment},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+async def _fill(client: redis.asyncio.Redis) -> None:
+    while True:
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(50):
+            pipeline.set(f"filler:{uuid4()}", b"x" * 2000, ex=60)
+        await pipeline.execute(raise_on_error=False)
+        await asyncio.sleep(0.01)
