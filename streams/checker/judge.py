@@ -159,7 +159,9 @@ def _has_room(kind: Kind, answer: Answer, part: Part) -> bool:
 
 def difference(row: Mapping[str, Any], part: Part) -> str:
     """The first field that differs, for a person; payloads and results by name only."""
-    for name, value in row.items():
+    changed = ("updated_at",) if _order(row, part) < 0 else row
+    for name in changed:
+        value = row[name]
         if name in part.fields and not same(part.fields[name], value):
             if isinstance(value, dict | list) or isinstance(part.fields[name], dict | list):
                 return f"another {name}"

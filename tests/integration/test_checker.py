@@ -18,6 +18,7 @@ import orjson
 import pytest
 import redis.asyncio
 
+from schemas.ids import uuid7
 from streams.api import Api
 from streams.cache import Cache
 from streams.checker.judge import Outcome
@@ -108,7 +109,7 @@ async def test_names_what_an_updater_forgets(served: Served, monkeypatch: pytest
     assert len(dropped) == 5
     for agent in dropped:
         assert any(
-            f"/v1/agents/{agent} after 1 s: {agent}: status is active" in line for line in report.stale
+            line.startswith(f"/v1/agents/{agent} after 1 s: {agent}: updated_at is ") for line in report.stale
         )
     assert not report.ok(1.0)
     assert report.ok(0.95)
@@ -139,6 +140,11 @@ async def test_sees_through_every_kind_of_stale_answer_and_says_so_by_its_exit_s
 ) -> None:
     """An API whose cache never forgets, checked by the command."""
     first, second = _halves(await play(served, 5, events=300, publish_all=False))
+    for about in [{"round_id": str(uuid7())} for _ in range(3)]:
+        opened = event("round.opened", {**about, "options": ["yes", "no"], "quorum": 5})
+        vote = event("vote.cast", {**about, "agent_id": str(uuid4()), "choice": "yes"})
+        first += [("votes", opened), ("votes", vote)]
+        second.append(("votes", event("vote.cast", {**about, "agent_id": str(uuid4()), "choice": "no"})))
     await _send(served, first)
     await eventually(lambda: _stored(served, len(first)), "the first half")
     remembered: dict[str, Any] = {}
