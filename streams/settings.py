@@ -162,7 +162,8 @@ class Settings(BaseSettings):
     api_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """The same of the read API."""
     api_token: SecretStr | None = None
-    """For `doctor`: a bearer token, to examine the answers of a read API that asks for one."""
+    """For `doctor` and `verify --watch`: a bearer token, to examine the answers of a read API that asks for
+    one."""
     management_url: SecretStr | None = None
     """For `doctor` and `top`: RabbitMQ's management API, as in https://monitor:password@broker:15671."""
     warm: bool = True

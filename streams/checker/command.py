@@ -35,8 +35,9 @@ def run_watch(
     configure_logging("CRITICAL", json=False)
     settings = Settings.load()
     token = settings.api_token.get_secret_value() if settings.api_token else None
+    apis = apis or settings.api_urls
     if not apis:
-        raise ConfigurationError("say which API is to be read: --api http://127.0.0.1:8000")
+        raise ConfigurationError("say which API is to be read: --api URL, or STREAMS_API_URLS")
     report = asyncio.run(_watch(settings, apis, seconds, Options(rate, delays=delays, token=token)))
     ok = report.ok(threshold)
     if as_json:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.checker.tally import Report as Consistency
 from streams.demo.ledger import Key, Ledger
 from streams.demo.observe import Observer
 from streams.demo.publish import Counts
@@ -61,6 +62,8 @@ class Report:
     problems: list[str] = field(default_factory=list)
     """What went wrong besides differences: it was not at rest in time, a process ended."""
     notes: list[str] = field(default_factory=list)
+    caches: Consistency | None = None
+    """What the checker saw of the caches meanwhile."""
 
     @property
     def ok(self) -> bool:
@@ -109,6 +112,7 @@ class Report:
                 "ms": _latency(Latency.of(self.reads.seconds)),
             },
             "verification": verdict_json(self.verdict),
+            "consistency": self.caches.as_json() if self.caches else None,
             "problems": self.problems,
             "notes": self.notes,
             "ledger": str(self.ledger.path),
@@ -123,6 +127,10 @@ class Report:
                              "publish to cache fresh": self.fresh,
                              "read over HTTP": Latency.of(self.reads.seconds)})  # fmt: skip
         show_verdict(console, self.verdict)
+        if self.caches is not None:
+            console.print(f"caches consistent: {self.caches.line()}", highlight=False, soft_wrap=True)
+            for what in self.caches.stale:
+                console.print(f"  {what}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         for note in self.notes:
             console.print(f"[dim]{escape(note)}[/dim]")
         console.print(f"ledger {self.ledger.path}\nlogs   {self.folder}", highlight=False, soft_wrap=True)

@@ -21,6 +21,8 @@ from aio_pika.exceptions import AMQPError
 from rich.console import Console
 
 from schemas.errors import ConfigurationError
+from streams.checker.watch import Checker, checking
+from streams.checker.watch import Options as Sampling
 from streams.database import connect
 from streams.demo import letters, report
 from streams.demo.faults import plan_faults
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.25
 COUNT_SECONDS = 1.0
+CHECKS = 10.0  # invalidations sampled per second
+CHECK_PATIENCE = 1.5  # checks that would be due later are broken off
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class Run:
     known: Known = field(default_factory=Known)
     reads: Reads = field(default_factory=Reads)
     begun: float = field(default_factory=time.monotonic)
+    checker: Checker | None = None
 
     def __post_init__(self) -> None:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -125,8 +130,15 @@ class Run:
         readers = read_along(
             service.api, self.known, self.reads, rate=self.options.reads, seed=self.options.seed
         )
+        checking_caches = checking(
+            self.place.amqp, self.place.database, [service.api], Sampling(CHECKS), patience=CHECK_PATIENCE
+        )
         try:
-            async with alongside(readers), alongside(_every(REFRESH_SECONDS, progress.refresh)):
+            async with (
+                alongside(readers),
+                alongside(_every(REFRESH_SECONDS, progress.refresh)),
+                checking_caches as self.checker,
+            ):
                 await self._publish(publisher, rest, self._noted(messages, service))
                 progress.phase("waiting until everything is at rest")
                 await rest.wait(self.options.rest, service.group.check)
@@ -203,6 +215,7 @@ class Run:
             folder=self.place.folder,
             problems=problems,
             notes=notes,
+            caches=self.checker.report() if self.checker else None,
         )
 
 

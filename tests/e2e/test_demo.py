@@ -47,6 +47,7 @@ async def test_a_short_demo_agrees_and_a_tampered_row_is_found_afterwards(server
     assert report["publish_to_fresh_ms"]["samples"] > 0
     assert report["verification"]["not_checked"] == []
     assert report["reads"]["failures"] == 0
+    assert report["consistency"]["after"]["1"]["consistent"] > 0
 
     again = await start(servers, "verify", "--ledger", report["ledger"], "--json")
     assert (await report_of(again))["agrees"]
