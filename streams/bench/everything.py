@@ -21,6 +21,7 @@ from streams.bench.options import By, Export, Options
 from streams.bench.pages import Page, write
 from streams.bench.place import Place, place
 from streams.bench.results import Result
+from streams.bench.routes import routes
 from streams.bench.scaling import vary
 from streams.settings import Settings
 
@@ -64,7 +65,9 @@ class Everything:
             "batch": lambda: self._drain(Options(sizes.batch, 100), compare=True),
             "steady": lambda: self._loads("steady", loads.steady(2000, seconds)),
             "api": lambda: self._loads("api", loads.api(1000, seconds)),
-            "mixed": lambda: self._loads("mixed", loads.mixed(500, 500, seconds)),
+            "mixed": lambda: self._several("mixed", loads.mixed(500, 500, seconds)),
+            "consistency": lambda: self._loads("consistency", loads.consistency(2000, seconds)),
+            "routes": self._routes,
             "smoke": lambda: self._profile("smoke", 2),
             "load": lambda: self._profile("load", 100),
             "stress": lambda: self._profile("stress", 500),
@@ -83,6 +86,9 @@ class Everything:
     async def _loads(self, kind: str, load: Load) -> Findings:
         return await measure_loads(self._place, kind, {kind: load}, self._sizes.repeat, self._console)
 
+    async def _several(self, kind: str, found: dict[str, Load]) -> Findings:
+        return await measure_loads(self._place, kind, found, self._sizes.repeat, self._console)
+
     async def _profile(self, name: str, users: int) -> Findings:
         found = loads.PROFILES[name].loads(users, self._sizes.profile_minutes)
         return await measure_loads(self._place, name, found, 1, self._console)
@@ -92,6 +98,12 @@ class Everything:
         with TemporaryDirectory(prefix="streams-bench-") as folder:
             finding: Finding = await hops(self._place, options, Path(folder, "stacks"))
         return Findings("hops", options.as_json(), [finding])
+
+    async def _routes(self) -> Findings:
+        console, rate, seconds = self._console, 1000.0, min(2.0, self._sizes.seconds / 3)
+        console.print(f"routes: {rate:g} reads/s of each, {seconds:g} s", highlight=False)
+        finding = await routes(self._place, rate, seconds, 10_000)
+        return Findings("routes", {"rate": rate, "seconds": seconds}, [finding])
 
     async def _vary(self, by: By, values: tuple[int, ...]) -> Findings:
         return await vary(self._place, by, Options(self._sizes.scaling), values, 1, self._console)

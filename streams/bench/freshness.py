@@ -19,6 +19,8 @@ class Freshness:
     """Seconds since 1970 at which the last invalidation of a batch was known to be applied, by batch."""
 
     applied: dict[UUID, float] = field(default_factory=dict)
+    keys: dict[str, float] = field(default_factory=dict)
+    """The same of each key: when it was last invalidated."""
 
     @asynccontextmanager
     async def listening(self, channel: AbstractChannel) -> AsyncIterator[None]:
@@ -32,7 +34,9 @@ class Freshness:
 
     async def _heard(self, message: AbstractIncomingMessage) -> None:
         now = time.time()
-        for cause in orjson.loads(message.body)["data"]["causes"]:
+        data = orjson.loads(message.body)["data"]
+        self.keys.update(dict.fromkeys(data["keys"], now))
+        for cause in data["causes"]:
             # An invalidation's id is its batch's, a colon and a number.
             batch = cause.partition(":")[0]
             try:

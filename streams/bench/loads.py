@@ -7,7 +7,7 @@ events a second for each user.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from streams.bench.openloop import Load
@@ -52,13 +52,17 @@ def steady(rate: float, seconds: float) -> Load:
 
 def consistency(rate: float, seconds: float) -> Load:
     """The steady load and some readers, under the eyes of the checker."""
-    return Load(seconds, writes=rate, reads=200.0, check=20.0, preload=_PRELOAD)
+    return Load(seconds, writes=rate, reads=200.0, check=20.0, preload=_PRELOAD, warm=True)
 
 
 def api(rate: float, seconds: float) -> Load:
     """Cached reads alone: everything is read once beforehand."""
-    return Load(seconds, reads=rate, warm_up=min(5.0, seconds / 2), preload=_PRELOAD)
+    return Load(seconds, reads=rate, warm_up=min(5.0, seconds / 2), preload=_PRELOAD, warm=True)
 
 
-def mixed(reads: float, writes: float, seconds: float) -> Load:
-    return Load(seconds, writes=writes, reads=reads, warm_up=min(5.0, seconds / 2), preload=_PRELOAD)
+def mixed(reads: float, writes: float, seconds: float) -> dict[str, Load]:
+    """Reads by Zipf's law under writes. *cold*: nothing is cached at the start; *warm*: all that is stored
+    has been read once, as after some hours; *newest first*: warm, and people read what has just happened."""
+    cold = Load(seconds, writes=writes, reads=reads, warm_up=min(5.0, seconds / 2), preload=_PRELOAD)
+    warm = replace(cold, warm=True)
+    return {"cold": cold, "warm": warm, "newest first": replace(warm, newest_first=True)}

@@ -7,21 +7,19 @@ An event's own time is when it was due (see `generator`); PostgreSQL knows when 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any, Final
 
 import orjson
 
 from schemas.errors import StreamsError
 from streams.bench import proc
+from streams.bench.checked import checked, checks_of, figures_of
 from streams.bench.digest import cpu_per_event, watch
 from streams.bench.finding import Finding
 from streams.bench.freshness import Freshness
@@ -29,22 +27,14 @@ from streams.bench.generator import Orders
 from streams.bench.latency import Histogram
 from streams.bench.options import Export
 from streams.bench.place import Place
-from streams.bench.reading import Population, Reader, Reads
+from streams.bench.reading import Reads
+from streams.bench.readside import Readers, read
 from streams.bench.service import Processes, total
 from streams.bench.stored import Stored
 from streams.bench.story import Told
-from streams.checker.judge import Outcome
-from streams.checker.tally import Report
-from streams.checker.watch import Options, checking
 from streams.topology import QUARANTINE
 
 _SETTLED_SECONDS: Final = 30.0
-_REFRESH_SECONDS: Final = 1.0
-
-_MOST_PATHS: Final = 5_000
-_SHARES: Final = {"tasks": 0.7, "agents": 0.2, "rounds": 0.1}
-_STORED: Final = "SELECT id FROM {table} ORDER BY hashtext(id::text), id LIMIT $1"
-_NEW_TASKS: Final = "SELECT id FROM tasks WHERE created_at >= $1 AND created_at < $2"
 
 # What was due, when it was committed, and by which batch.
 _LATENCIES: Final = """
@@ -69,6 +59,15 @@ class Load:
     seed: int = 1
     check: float = 0.0
     """Invalidations per second that the checker of the caches samples."""
+    warm: bool = False
+    newest_first: bool = False
+    """Of readers: see there."""
+
+    @property
+    def readers(self) -> Readers:
+        return Readers(
+            self.reads, self.seconds, self.warm_up, self.seed, self.warm, self.newest_first, bool(self.writes)
+        )
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,9 +87,21 @@ async def run(place: Place, load: Load) -> Finding:
             processes.start(name.partition("-")[0], name)
         await processes.ready(*roles)
         if load.preload:
-            await _generate(place, Load(1.0, float(load.preload), seed=load.seed, payload=load.payload))
-            await _settled(place, processes, workers)
+            await store(place, processes, load.preload, load, workers)
         return await _measure(place, load, processes, workers)
+
+
+async def store(
+    place: Place,
+    processes: Processes,
+    events: int,
+    like: Load | None = None,
+    workers: Sequence[str] = ("worker",),
+) -> None:
+    """Have so many events published and stored, as fast as it goes; all caches are told of them."""
+    like = like or Load(1.0)
+    await _generate(place, Load(1.0, float(events), seed=like.seed, payload=like.payload))
+    await _settled(place, processes, list(workers))
 
 
 async def _measure(place: Place, load: Load, processes: Processes, workers: list[str]) -> Finding:
@@ -102,9 +113,14 @@ async def _measure(place: Place, load: Load, processes: Processes, workers: list
     )
     start = watch(roots, mine)
     with memory.sampling():
-        async with freshness.listening(place.broker), _checked(place, load, processes) as checked:
+        async with (
+            freshness.listening(place.broker),
+            checked(place, processes.bases.get("api"), load.check) as reports,
+        ):
             writing = asyncio.create_task(_generate(place, load)) if load.writes else None
-            reads = await _read(place, load, processes) if load.reads else Reads()
+            reads, read_figures = Reads(), dict[str, float]()
+            if load.reads:
+                reads, read_figures = await read(place, processes, load.readers, freshness)
             written = await writing if writing else None
             await _settled(place, processes, workers)
     end = watch(roots, mine)
@@ -123,51 +139,13 @@ async def _measure(place: Place, load: Load, processes: Processes, workers: list
         cpu = cpu_per_event(start, end, round(load.writes * load.seconds))
         figures |= {f"cpu_us.{name}": value for name, value in cpu.items()} if not load.reads else {}
     if load.reads:
-        figures |= _read_figures(reads)
+        figures |= read_figures
         curves["read_ms"] = reads.latency.curve()
         checks["every read was answered"] = reads.failed == 0
-    if checked:
-        figures |= _consistency_figures(checked[0])
-        checks |= {
-            "nothing was stale a second after it was announced": checked[0].ok(1.0),
-            "the checker could judge": checked[0].total(1.0).judged > 0,
-        }
+    for report in reports:
+        figures |= figures_of(report)
+        checks |= checks_of(report)
     return Finding({name: round(value, 4) for name, value in figures.items()}, checks, curves)
-
-
-@asynccontextmanager
-async def _checked(place: Place, load: Load, processes: Processes) -> AsyncIterator[list[Report]]:
-    """Have the caches checked beside the load; the report is there afterwards."""
-    found: list[Report] = []
-    if not load.check:
-        yield found
-        return
-    options = Options(rate=load.check)
-    urls, api = place.urls, processes.bases["api"]
-    async with checking(
-        urls.amqp, urls.database, [api], options, patience=max(options.delays) + 1
-    ) as checker:
-        yield found
-    found.append(checker.report())
-
-
-def _consistency_figures(report: Report) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for delay in report.delays:
-        counts = report.total(delay)
-        if counts.share is not None:
-            figures[f"consistent after {delay:g} s"] = counts.share
-        figures |= {f"{outcome} after {delay:g} s": float(counts.outcomes[outcome]) for outcome in Outcome}
-    return figures | {
-        "invalidations.heard": float(report.heard.total()),
-        "invalidations.sampled": float(report.sampled.total()),
-        "back in time": float(report.backwards),
-    }
-
-
-def _read_figures(reads: Reads) -> dict[str, float]:
-    sources = {f"reads.{source}": float(count) for source, count in sorted(reads.sources.items())}
-    return reads.latency.milliseconds("read_ms") | sources | {"hit_ratio": reads.hit_ratio}
 
 
 async def _written(
@@ -244,46 +222,3 @@ async def _settled(place: Place, processes: Processes, workers: list[str]) -> No
         if time.monotonic() > deadline:
             raise StreamsError(f"{busy} are still under way\n{processes.tails()}")
         await asyncio.sleep(0.1)
-
-
-async def _read(place: Place, load: Load, processes: Processes) -> Reads:
-    population = Population(Random(load.seed), {})
-    reader = Reader(processes.bases["api"])
-    async with _kept_up(place, population, load):
-        try:
-            if not load.writes:
-                await reader.warm(population.paths)  # cached reads are what is asked for
-            return await reader.run(population.path, load.reads, load.seconds, load.warm_up)
-        finally:
-            await reader.close()
-
-
-@asynccontextmanager
-async def _kept_up(place: Place, population: Population, load: Load) -> AsyncIterator[None]:
-    """The population is what is stored; under writes, new tasks join it every second."""
-    await _look_up(place, population)
-    task = asyncio.create_task(_keep_up(place, population)) if load.writes else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-
-async def _keep_up(place: Place, population: Population) -> None:
-    """Let in new tasks, at random places: what is read most has nothing to do with its age."""
-    since = datetime.now(UTC)
-    while True:
-        await asyncio.sleep(_REFRESH_SECONDS)
-        upto = datetime.now(UTC)
-        rows = await place.database.fetch(_NEW_TASKS, since, upto)
-        population.admit("tasks", [f"/v1/tasks/{row['id']}" for row in rows], _MOST_PATHS)
-        since = upto
-
-
-async def _look_up(place: Place, population: Population) -> None:
-    for kind, share in _SHARES.items():
-        rows = await place.database.fetch(_STORED.format(table=kind), _MOST_PATHS)
-        population.kinds[kind] = (share, [f"/v1/{kind}/{row['id']}" for row in rows])

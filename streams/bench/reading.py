@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from streams.bench.latency import Histogram
+from streams.bench.misses import Misses
 
 _MOST_CONNECTIONS: Final = 128
 _WARMING: Final = 16
@@ -42,6 +43,7 @@ class Reads:
     sources: Counter[str] = field(default_factory=Counter)
     """Answers by what X-Cache said."""
     statuses: Counter[int] = field(default_factory=Counter)
+    counts: bool = True
 
     @property
     def failed(self) -> int:
@@ -56,15 +58,16 @@ class Reads:
 class Reader:
     """A minimal HTTP/1.1 client with kept connections: one that costs little beside what it measures."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, misses: Misses | None = None) -> None:
         parts = urlsplit(base)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._free: list[Connection] = []
+        self._misses = misses
         self._slots = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def run(self, path: Callable[[], str], rate: float, seconds: float, warm_up: float = 0.0) -> Reads:
         """Read `rate` times a second; what was due during the warm-up is not counted."""
-        reads, ignored = Reads(), Reads()
+        reads, ignored = Reads(), Reads(counts=False)
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(round(rate * seconds)):
@@ -79,8 +82,12 @@ class Reader:
 
     async def warm(self, paths: Sequence[str]) -> None:
         """Read each path once, a few at a time."""
+        ignored = Reads(counts=False)
         for start in range(0, len(paths), _WARMING):
-            await asyncio.gather(*(self._get(path) for path in paths[start : start + _WARMING]))
+            now = time.perf_counter()
+            await asyncio.gather(
+                *(self._read(path, now, ignored) for path in paths[start : start + _WARMING])
+            )
 
     async def _read(self, path: str, when: float, reads: Reads) -> None:
         async with self._slots:
@@ -92,6 +99,8 @@ class Reader:
         reads.statuses[status] += 1
         if source:
             reads.sources[source] += 1
+        if self._misses is not None:
+            self._misses.note(path, source, counts=reads.counts)
 
     async def _get(self, path: str) -> tuple[int, str]:
         connection = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
@@ -125,9 +134,13 @@ class Population:
     """Share and paths."""
     _zipfs: dict[str, Zipf] = field(default_factory=dict)
 
-    def admit(self, kind: str, paths: Sequence[str], most: int) -> None:
-        """Give newcomers random places; once there are `most`, those of others."""
+    def admit(self, kind: str, paths: Sequence[str], most: int, *, newest_first: bool = False) -> None:
+        """Give newcomers random places, or the first ones; once there are `most`, others go."""
         there = self.kinds[kind][1]
+        if newest_first:
+            there[:0] = reversed(paths)
+            del there[most:]
+            return
         for path in paths:
             if len(there) < most:
                 there.insert(self.rng.randint(0, len(there)), path)

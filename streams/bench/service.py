@@ -71,7 +71,9 @@ class Processes:
         await self.group.stop()
         await self._http.aclose()
 
-    def start(self, role: str, name: str | None = None, arguments: list[str] | None = None) -> None:
+    def start(
+        self, role: str, name: str | None = None, arguments: list[str] | None = None, **environment: str
+    ) -> None:
         """Start one process of the service: `streams worker`, `streams updater` or `streams api`."""
         name = name or role
         port = free_port("127.0.0.1")
@@ -86,7 +88,7 @@ class Processes:
             "STREAMS_API_RATE": "1000000",  # the limiter is at work, and refuses nobody
             "STREAMS_LOG_LEVEL": os.environ.get("STREAMS_LOG_LEVEL", "WARNING"),
         }
-        self._start(name, arguments or [*module, role], own | self._telemetry())
+        self._start(name, arguments or [*module, role], own | self._telemetry() | environment)
 
     async def ready(self, *names: str) -> None:
         """Wait for 200 from /readyz of each.

@@ -91,7 +91,8 @@ class Ear:
                 while batches := frozenset(batch for batch in batches if batch not in self._batches):
                     self._heard.clear()
                     try:
-                        await asyncio.wait_for(self._heard.wait(), _PATIENCE)
+                        async with asyncio.timeout(_PATIENCE):
+                            await self._heard.wait()
                     except TimeoutError:
                         batches = await still(batches)
                 await self._mark()

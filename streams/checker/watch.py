@@ -97,14 +97,14 @@ class Checker:
 
     async def finish(self, seconds: float) -> None:
         """Let checks that are due within so many seconds end; break off the others."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        left = list(self._tasks)
-        self._found.cut_off = len(left)
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
+        until = time.monotonic() + seconds
+        while self._tasks and (left := until - time.monotonic()) > 0:  # what ends may have begun others
+            await asyncio.wait(self._tasks, timeout=left)
+        self._found.cut_off = len(self._tasks)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
 
     def report(self) -> Report:
         """What was found so far."""
@@ -266,6 +266,9 @@ async def checking(
         sampling = asyncio.create_task(checker.sample())
         try:
             yield checker
+        except BaseException:
+            patience = 0.0
+            raise
         finally:
             sampling.cancel()
             await asyncio.wait({sampling})

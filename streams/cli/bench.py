@@ -138,12 +138,12 @@ def api(rate: Rate = 1000, seconds: Seconds = 20, repeat: Repeat = 1, json: Json
 def mixed(
     reads: Rate = 1000, writes: Rate = 500, seconds: Seconds = 30, repeat: Repeat = 1, json: Json = False
 ) -> None:
-    """Read by Zipf's law while events are written: hits of the cache, latencies of both."""
+    """Read by Zipf's law while events are written: hits of the caches, cold and warm, and why not more;
+    latencies of both."""
     from streams.bench import loads
     from streams.bench.command import run_loads
 
-    load = loads.mixed(reads, writes, seconds)
-    raise typer.Exit(run_loads("mixed", {"mixed": load}, repeat, as_json=json))
+    raise typer.Exit(run_loads("mixed", loads.mixed(reads, writes, seconds), repeat, as_json=json))
 
 
 Users = Annotated[int | None, typer.Option(min=1, help="Each reads once a second; 4 events/s are written.")]
