@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 50_000
 _QUEUE_LENGTH: Final = 100_000
 _RETRY_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 5.0
 _PATIENCE: Final = 0.1
 _AWAY: Final = (AMQPError, OSError, RuntimeError)  # aiormq says RuntimeError of a channel that has closed
 
@@ -143,12 +144,10 @@ class Ear:
                 for mark in self._marks.values():
                     if not mark.done():
                         mark.set_exception(NotAnnounced("the broker went away"))
-                with contextlib.suppress(*_AWAY):
-                    await connection.close()
+                await _hang_up(connection)
                 connection = await self._again()
         finally:
-            with contextlib.suppress(*_AWAY):
-                await connection.close()
+            await _hang_up(connection)
 
     async def _end_of(self, connection: aio_pika.abc.AbstractConnection) -> None:
         """Return when the connection or its channel is closed."""
@@ -187,6 +186,13 @@ class Ear:
         if len(self._batches) > _REMEMBERED:
             self._batches.popitem(last=False)
         self._heard.set()
+
+
+async def _hang_up(connection: aio_pika.abc.AbstractConnection) -> None:
+    """Close it, in whatever state it is."""
+    with contextlib.suppress(TimeoutError, *_AWAY):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await connection.close()
 
 
 def _names(data: Mapping[str, object], field: str) -> list[object]:

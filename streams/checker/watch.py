@@ -81,6 +81,7 @@ class Checker:
         self._crossing = Monotonic()
         self._found = Report(options.delays)
         self._begun = time.monotonic()
+        self._stopped = False
 
     async def sample(self) -> None:
         """Draw and look, until cancelled."""
@@ -88,12 +89,18 @@ class Checker:
         while True:
             await asyncio.sleep(_TICK)
             credit = min(credit + self._options.rate * _TICK, max(1.0, self._options.rate))
+            if self._stopped:
+                return
             if len(self._tasks) >= _MOST_OPEN or credit < 1:
                 continue
             drawn = self._sampler.draw(int(credit))
             credit -= len(drawn)
             if drawn:
                 self._start(self._look(drawn))
+
+    def stop(self) -> None:
+        """Sample nothing more; what has been sampled is followed to its end."""
+        self._stopped = True
 
     async def finish(self, seconds: float) -> None:
         """Let checks that are due within so many seconds end; break off the others."""

@@ -115,7 +115,14 @@ class Run:
             stack.callback(self.ledger.close)
             publisher = Publisher(await open_channel(broker), self.ledger, self.options.rate)
             progress.look = lambda snapshot: self._look(snapshot, publisher, rest)
-            problems = await self._stream(progress, publisher, rest, service)
+            async with checking(
+                self.place.amqp,
+                self.place.database,
+                [service.api],
+                Sampling(CHECKS),
+                patience=CHECK_PATIENCE,
+            ) as self.checker:
+                problems = await self._stream(progress, publisher, rest, service)
             progress.phase("verifying")
             self.ledger.record_decided(self.observer.decided)
             verdict = await verify(self.ledger, database, broker, service.api)
@@ -130,15 +137,8 @@ class Run:
         readers = read_along(
             service.api, self.known, self.reads, rate=self.options.reads, seed=self.options.seed
         )
-        checking_caches = checking(
-            self.place.amqp, self.place.database, [service.api], Sampling(CHECKS), patience=CHECK_PATIENCE
-        )
         try:
-            async with (
-                alongside(readers),
-                alongside(_every(REFRESH_SECONDS, progress.refresh)),
-                checking_caches as self.checker,
-            ):
+            async with alongside(readers), alongside(_every(REFRESH_SECONDS, progress.refresh)):
                 await self._publish(publisher, rest, self._noted(messages, service))
                 progress.phase("waiting until everything is at rest")
                 await rest.wait(self.options.rest, service.group.check)

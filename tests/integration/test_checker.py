@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import aio_pika
 import asyncpg
 import httpx
 import orjson
@@ -24,6 +26,7 @@ from streams.cache import Cache
 from streams.checker.judge import Outcome
 from streams.checker.subjects import Kind
 from streams.checker.watch import Checker, Options, checking
+from streams.demo.observe import Observer
 from streams.demo.simulator import simulate
 from tests.conftest import Servers
 from tests.support import event, eventually, publish, running, settings_for
@@ -36,6 +39,11 @@ class Served:
     servers: Servers
     base: str
     client: httpx.AsyncClient
+    observer: Observer
+
+    def told(self) -> bool:
+        """Whether all that was invalidated is known to be applied."""
+        return bool(self.observer.asked) and not self.observer.outstanding()
 
 
 @pytest.fixture
@@ -48,7 +56,10 @@ async def served(servers: Servers) -> AsyncIterator[Served]:
         base = f"http://{api.host}:{api.port}"
         async with httpx.AsyncClient(base_url=base, timeout=20, trust_env=False) as client:
             await eventually(lambda: _answers(client), "the API")
-            yield Served(servers, base, client)
+            async with await aio_pika.connect(servers.amqp) as broker:
+                observer = Observer()
+                await observer.listen(await broker.channel())
+                yield Served(servers, base, client, observer)
         stop.set()
         await serving
 
@@ -149,6 +160,7 @@ async def test_sees_through_every_kind_of_stale_answer_and_says_so_by_its_exit_s
         second.append(("votes", event("vote.cast", {**about, "agent_id": str(uuid4()), "choice": "no"})))
     await _send(served, first)
     await eventually(lambda: _stored(served, len(first)), "the first half")
+    await eventually(served.told, "what it invalidates")
     remembered: dict[str, Any] = {}
     get = Cache.get
 
@@ -161,13 +173,16 @@ async def test_sees_through_every_kind_of_stale_answer_and_says_so_by_its_exit_s
     for path in _paths(first):
         await served.client.get(path)
     command = await _verify(
-        served, "--watch", "4s", "--rate", "1000", "--after", "0.1", "--after", "1", "--json"
+        served, "--watch", "5m", "--rate", "1000", "--after", "0.1", "--after", "1", "--json"
     )
     assert command.stderr is not None
     assert b"checking" in await command.stderr.readline()
     for start in range(0, len(second), 25):  # so that no draw has to choose among too many
         await _send(served, second[start : start + 25])
         await eventually(lambda: _stored(served, len(first) + start), "what was sent before")  # noqa: B023
+    await eventually(lambda: _stored(served, len(first) + len(second)), "all of it")
+    await eventually(served.told, "what it invalidates")
+    command.send_signal(signal.SIGINT)
     out, _ = await command.communicate()
     report = orjson.loads(out)
     assert command.returncode == 1
@@ -208,6 +223,8 @@ async def _agents_that_are_cached(served: Served, count: int) -> list[str]:
         "agents",
         [event("agent.registered", {"agent_id": agent, "name": "scout"}, seconds=-5) for agent in agents],
     )
+    await eventually(lambda: _stored(served, count), "the agents")
+    await eventually(served.told, "what they invalidate")
     await eventually(lambda: _all_cached(served, agents), "every agent is answered from a cache")
     return agents
 
