@@ -33,22 +33,32 @@ class Misses:
     answers: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, Why]] = field(default_factory=Counter)
     _read_at: dict[str, float] = field(default_factory=dict)
+    _missed: dict[str, Why] = field(default_factory=dict)
 
-    def note(self, path: str, source: str, *, counts: bool = True) -> None:
-        """An answer has come. `counts`: False during a warm-up, which is remembered and not counted."""
-        before, self._read_at[path] = self._read_at.get(path), time.time()
-        if not counts or source not in ("hit", "miss", "bypass"):
+    def note(self, path: str, source: str, asked: float, *, counts: bool = True) -> None:
+        """An answer has come.
+
+        Args:
+            asked: when the request was sent, in seconds since 1970.
+            counts: False during a warm-up, which is remembered and not counted.
+        """
+        if source not in ("hit", "miss", "bypass"):
             return
         kind, name = path.split("/")[2:4]
-        self.answers[kind] += 1
-        if source == "hit":
-            return
+        before, self._read_at[path] = self._read_at.get(path), time.time()
+        if source != "hit":
+            why = self._missed[path] = self._why(path, _KEYS[kind].format(name), before, asked)
+            if counts:
+                self.reasons[kind, why] += 1
+        if counts:
+            self.answers[kind] += 1
+
+    def _why(self, path: str, key: str, before: float | None, asked: float) -> Why:
         if before is None:
-            why = Why.FIRST
-        else:
-            stale = self.applied.get(_KEYS[kind].format(name), 0.0) >= before
-            why = Why.INVALIDATED if stale else Why.OTHER
-        self.reasons[kind, why] += 1
+            return Why.FIRST
+        if before >= asked and path in self._missed:
+            return self._missed[path]  # both waited for the same load
+        return Why.INVALIDATED if self.applied.get(key, 0.0) >= before else Why.OTHER
 
     def figures(self) -> dict[str, float]:
         """Hit ratio of each kind, and the shares of all answers that were misses for each reason."""

@@ -91,6 +91,7 @@ class Reader:
 
     async def _read(self, path: str, when: float, reads: Reads) -> None:
         async with self._slots:
+            asked = time.time()
             try:
                 status, source = await self._get(path)
             except (OSError, asyncio.IncompleteReadError):
@@ -100,7 +101,7 @@ class Reader:
         if source:
             reads.sources[source] += 1
         if self._misses is not None:
-            self._misses.note(path, source, counts=reads.counts)
+            self._misses.note(path, source, asked, counts=reads.counts)
 
     async def _get(self, path: str) -> tuple[int, str]:
         connection = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)

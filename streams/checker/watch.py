@@ -27,6 +27,7 @@ from streams.refusal import explain
 
 DELAYS: Final = (0.1, 1.0, 10.0)
 _TICK: Final = 0.05
+_AHEAD: Final = 0.03  # the database is read so long before the API is asked
 _MOST_OPEN: Final = 3_000
 _WITNESSED: Final = 16
 _REMEMBERED: Final = 5_000
@@ -173,20 +174,21 @@ class Checker:
                 continue
 
     async def _check(self, sample: _Sample, delay: float, due: float) -> None:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await _until(due - _AHEAD)
         for number, api in enumerate(self._apis):
-            verdict, asked = await self._verdict(number, sample)
+            verdict, asked = await self._verdict(number, sample, due)
             late = asked - due > max(self._options.late, delay / 20)
             if late and verdict.outcome is Outcome.CONSISTENT:
                 verdict = Verdict(Outcome.INCONCLUSIVE, "asked too late")
             where = f"{api.base_url} " if len(self._apis) > 1 else ""
             self._found.add(sample.subject, delay, verdict, held=sample.held, where=where)
 
-    async def _verdict(self, number: int, sample: _Sample) -> tuple[Verdict, float]:
+    async def _verdict(self, number: int, sample: _Sample, due: float) -> tuple[Verdict, float]:
         """The verdict, and when the API was asked."""
         subject, asked = sample.subject, time.monotonic()
         try:
             await self._witness(subject)
+            await _until(due)
             asked = time.monotonic()
             answer = await self._ask(number, subject)
             since = self._since(sample)
@@ -240,6 +242,10 @@ class Checker:
         self._monotonic[number].saw(subject, answer, asked, answered)
         self._crossing.saw(subject, answer, asked, answered)
         return answer
+
+
+async def _until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))
 
 
 @asynccontextmanager
