@@ -32,6 +32,7 @@ _MOST_OPEN: Final = 3_000
 _WITNESSED: Final = 16
 _REMEMBERED: Final = 5_000
 _LISTS: Final = (Kind.AGENT_TASKS, Kind.USER_TASKS)
+_OF_USERS: Final = (Kind.TASK, *_LISTS)
 _AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -229,6 +230,8 @@ class Checker:
             raise _Refused("the API does not answer") from None
         answered = time.monotonic()
         if got.status_code == httpx.codes.NOT_FOUND:
+            if self._options.token and subject.kind in _OF_USERS:
+                raise _Refused("the API shows no such task: the token needs the role operator")
             answer = Answer({})
         elif got.status_code == httpx.codes.OK:
             self._found.caches[got.headers.get("x-cache", "none").lower()] += 1
