@@ -94,7 +94,7 @@ async def test_finds_nothing_while_all_is_well_even_beyond_the_memory_of_redis(s
 
 async def test_names_what_an_updater_forgets(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every 20th key is dropped on the way to Redis: 95 % are consistent, and the report names the others."""
-    agents = await _agents_that_are_cached(served, 100)
+    agents = await _agents_that_are_cached(served, 40)
     dropped: list[str] = []
     seen = 0
     apply = Cache.invalidate
@@ -112,14 +112,14 @@ async def test_names_what_an_updater_forgets(served: Served, monkeypatch: pytest
     monkeypatch.setattr(Cache, "invalidate", forgetful)
     async with watching(served, EVERYTHING) as checker:
         await _pause(served, agents)
-        await eventually(lambda: _verdicts(checker, 1.0) == 100, "a verdict on each agent", 60)
+        await eventually(lambda: _verdicts(checker, 1.0) == 40, "a verdict on each agent", 60)
     report = checker.report()
     for delay in EVERYTHING.delays:
         counts = report.counts[Kind.AGENT, delay]
-        assert counts.outcomes.total() == 100
-        assert counts.outcomes[Outcome.STALE] == 5
+        assert counts.outcomes.total() == 40
+        assert counts.outcomes[Outcome.STALE] == 2
         assert counts.share == pytest.approx(0.95, abs=0.01)  # a busy machine may leave one undecided
-    assert len(dropped) == 5
+    assert len(dropped) == 2
     for agent in dropped:
         assert any(
             line.startswith(f"/v1/agents/{agent} after 1 s: {agent}: updated_at is ") for line in report.stale
