@@ -61,6 +61,7 @@ def canary(what: str) -> str:
 
 async def observe(secured: Secured, folder: Path) -> Evidence:
     seen = Evidence()
+    await _forget_denials(secured)
     ports = {process: free_port("127.0.0.1") for process in PROCESSES}
     async with AsyncExitStack() as exits:
         seen.spans, exporting = exits.enter_context(http_receiver())
@@ -91,6 +92,15 @@ async def observe(secured: Secured, folder: Path) -> Evidence:
     for process in PROCESSES:
         seen.logs[process] = (folder / f"{process}.log").read_text()
     return seen
+
+
+async def _forget_denials(secured: Secured) -> None:
+    """Other tests try on purpose what is not allowed."""
+    client = connect_redis(secured.stack.urls.redis, "test")
+    try:
+        await client.acl_log_reset()
+    finally:
+        await client.aclose()
 
 
 async def _denied(secured: Secured) -> list[str]:
