@@ -8,7 +8,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-HEADER_SECONDS: Final = 10.0
+HEADER_SECONDS: Final = 60.0
 HEADER_BYTES: Final = 64 * 1024
 
 
@@ -18,7 +18,8 @@ def embedded(
     """A server inside our own event loop; HTTP/1.1 only, since nobody here needs more.
 
     Args:
-        header_seconds: how long a client may take to send a request's head; then it is cut off.
+        header_seconds: how long a client may take to send a request's head; then it is cut off. A kept
+            connection that is idle this long, too: less than clients keep theirs would cost them requests.
     """
     return Server(
         app,

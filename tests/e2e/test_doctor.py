@@ -73,8 +73,8 @@ async def test_each_thing_that_is_mistuned_is_found_and_nothing_else(servers: Se
         **(_PATIENT | {"slow_query_ms": 100.0}),
     )  # fmt: skip
     await _forget_other_tests(servers)
-    # The watchdog is asleep: it would take the queue that is replaced to be ours, and consume it. Warming would
-    # look up what nobody has stored.
+    # The watchdog is asleep: it would take the queue that is replaced to be ours, and consume it. And warming
+    # would look up what nobody has stored.
     async with whole_service(servers, watchdog_seconds=3600, warm=False) as where:
         await eventually(lambda: _counted(servers, []), "our consumers are counted")
         healthy = wrong(await findings(servers, where, limits=limits))
