@@ -15,7 +15,7 @@ import uvloop
 from schemas.contract import Store
 from streams.app import Service
 from streams.health import free_port
-from streams.lifecycle import leave_within, stop_on_signals
+from streams.lifecycle import leave_within, leave_without_taking_apart, stop_on_signals
 from streams.migrations import migrate
 from streams.processes import ProcessGroup
 from streams.settings import Settings
@@ -45,6 +45,7 @@ def api() -> None:
     settings = Settings.load()
     configure_logging(settings.log_level, json=settings.log_json)
     serve(settings)
+    leave_without_taking_apart()
 
 
 def run() -> None:
@@ -75,6 +76,7 @@ def _serve(role: Store) -> None:
             leave_within(5.0)
 
     uvloop.run(serve())
+    leave_without_taking_apart()
 
 
 async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
