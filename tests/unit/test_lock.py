@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 REQUIREMENT = re.compile(r"([a-z0-9][a-z0-9.-]*)(?:\[[a-z0-9,-]+\])?==[0-9][\w.!+]*( ; [^\\]+)?")
 
@@ -33,8 +35,9 @@ def test_every_requirement_is_pinned_and_has_hashes() -> None:
             assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest.strip()), (name, digest)
 
 
-def test_no_index_and_no_address_is_named() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements.runtime.lock"])
+def test_no_index_and_no_address_is_named(lock: str) -> None:
+    text = (ROOT / lock).read_text()
     assert "://" not in text
     assert not re.search(
         r"^\s*(-i|-f|-e|--index-url|--extra-index-url|--find-links|--trusted-host)\b", text, re.MULTILINE
