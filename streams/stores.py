@@ -68,8 +68,8 @@ class PostgresStore:
         batch_id = uuid7()  # a new one for each attempt: an earlier commit's result may be unknown
         async with self._database.transaction(trace.on_query) as tx:
             repeats = await _claim(tx, facts)
-            changes = await self._handler(Batch(batch_id, events, repeats, trigger), tx)
             await _append_history(tx, items, facts, repeats, batch_id, trace)
+            changes = await self._handler(Batch(batch_id, events, repeats, trigger), tx)
             messages = _after_commit(batch_id, changes, trace)
             if messages:
                 await outbox.insert(tx, batch_id, messages)

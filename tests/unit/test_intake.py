@@ -54,6 +54,24 @@ async def test_no_more_events_are_decoded_than_the_lanes_next_batches_take() -> 
     assert sum(gate.sizes) == 63
 
 
+async def test_decoding_a_backlog_lets_others_have_their_turn() -> None:
+    gate, acks = Gate(), AckTracker(Acknowledged())
+    intake = intake_for(gate, BatchPolicy(size=1_000, linger=0, lanes=1))
+    for number in range(1, 41):
+        intake.offer(delivery(number, acks, events=50))
+    lane = asyncio.create_task(intake.lane())
+    await _until(lambda: gate.sizes == [1_000])
+    ready = []
+    while intake.undecoded:
+        ready.append(intake.waiting)
+        await asyncio.sleep(0)
+    assert ready == [*range(0, 1_000, 100)], "a slice for each round of the loop"
+    gate.open.set()
+    intake.drain()
+    await lane
+    assert sum(gate.sizes) == 2_000
+
+
 async def test_what_waits_for_a_channel_that_is_gone_is_forgotten() -> None:
     gate, old, new = Gate(), AckTracker(Acknowledged()), AckTracker(Acknowledged())
     intake = intake_for(gate, BatchPolicy(size=10, linger=0, lanes=1), max_bytes=10_000)
