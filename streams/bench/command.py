@@ -12,7 +12,7 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from streams.bench import everything
+from streams.bench import baselines, everything
 from streams.bench.finding import Findings
 from streams.bench.hops import hops
 from streams.bench.measure import measure_drain, measure_loads
@@ -92,7 +92,8 @@ async def _scaling(by: By, options: Options, repeat: int, console: Console) -> F
 async def _drains(kind: str, options: Options, repeat: int, compare: bool, console: Console) -> Result:
     console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
     async with place(Settings.load()) as where:
-        return await measure_drain(where, kind, options, repeat, compare, console)
+        against = baselines.all_of if compare else None
+        return await measure_drain(where, kind, options, repeat, against, console)
 
 
 async def _loads(kind: str, loads: Mapping[str, Load], repeat: int, console: Console) -> Findings:

@@ -16,14 +16,10 @@ import orjson
 
 from schemas.errors import StreamsError
 from streams.bench import plot
+from streams.bench.results import BASELINES
 
 _POINTS: Final = 60
 _SECTION: Final = r"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
-_BASELINES: Final = {
-    "plain": "a plain FastStream handler, one by one",
-    "ceiling": "COPY of the same rows, one connection",
-    "bare": "a bare aiormq consumer, no work",
-}
 _TITLES: Final = {
     "workers": "Drain by workers",
     "stored": "Drain by rows stored beforehand",
@@ -123,7 +119,7 @@ def tables(measured: Measured) -> Iterator[str]:
         yield "|---|---:|---:|"
         for name, finding in measured["baselines"].items():
             rate = finding["figures"]["events_per_second"]
-            yield f"| {_BASELINES[name]} | {_short(rate)} | {measured['ratios'][name]:.2f} |"
+            yield f"| {BASELINES[name]} | {_short(rate)} | {measured['ratios'][name]:.2f} |"
 
 
 def _short(value: float) -> str:
