@@ -15,6 +15,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from streams.bench import proc
 from streams.bench.dump import cut
 from streams.bench.finding import Finding
 from streams.bench.place import Place
@@ -63,15 +64,20 @@ async def ceilings(place: Place, events: int, repeat: int = 3) -> dict[str, Find
 
 async def _measured(place: Place, events: int, repeat: int, copy: Callable[[], Awaitable[None]]) -> Finding:
     rows = await _rows(place.database)
-    rates, same = [], True
+    server = {name: pid for name, pid in place.pids.items() if name == "postgres"}
+    rates, cpu, same = [], [], True
     for _ in range(repeat):
         await place.empty()
         await place.quiet()
-        started = time.perf_counter()
+        spent, started = sum(proc.cpu_seconds(server).values()), time.perf_counter()
         await copy()
         rates.append(events / (time.perf_counter() - started))
+        cpu.append((sum(proc.cpu_seconds(server).values()) - spent) / events * 1e6)
         same = same and await _rows(place.database) == rows
-    return Finding({"events_per_second": median(rates)}, {"COPY stored the same rows": same})
+    figures = {"events_per_second": median(rates)}
+    if server:
+        figures["cpu_us.postgres"] = median(cpu)
+    return Finding(figures, {"COPY stored the same rows": same})
 
 
 async def copy_whole(database: Connection, files: Mapping[str, Path]) -> None:

@@ -60,12 +60,21 @@ def show_findings(console: Console, findings: Findings) -> None:
 
 
 def _baselines(result: Result) -> Table:
-    table = Table("baseline", "events/s", "this is ×", title="in the same run", title_justify="left")
+    table = Table(
+        "baseline",
+        "events/s",
+        "this is ×",
+        "CPU µs/event, postgres",
+        title="in the same run",
+        title_justify="left",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name, finding in result.baselines.items():
         rate = finding.figures["events_per_second"]
-        table.add_row(BASELINES[name], f"{rate:,.0f}", f"{result.ratios[name]:.2f}")
+        cpu = finding.figures.get("cpu_us.postgres")
+        spent = f"{cpu:,.1f}" if cpu is not None else ""
+        table.add_row(BASELINES[name], f"{rate:,.0f}", f"{result.ratios[name]:.2f}", spent)
     return table
 
 
