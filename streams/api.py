@@ -78,7 +78,9 @@ class Api:
         stop = stop or stop_on_signals()
         if not await self._connect(stop):
             return
-        leaderboards = Leaderboards(self._database.pool, self._redis, Locks(self._redis))
+        leaderboards = Leaderboards(
+            self._database.pool, self._redis, Locks(self._redis), self._telemetry.metrics.boards
+        )
         requests = Requests(traced(self._app(leaderboards), self._telemetry.tracing))
         self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
         self._telemetry.metrics.ready.set(1)
@@ -117,7 +119,13 @@ class Api:
         """Fill the caches with what readers will ask for first, beside serving."""
         if not self._settings.warm:
             return []
-        warmer = Warmer(self._database.pool, self._cache, self._redis, Locks(self._redis))
+        warmer = Warmer(
+            self._database.pool,
+            self._cache,
+            self._redis,
+            Locks(self._redis),
+            meter=self._telemetry.metrics.boards,
+        )
 
         async def run() -> None:
             try:
