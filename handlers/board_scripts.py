@@ -78,8 +78,9 @@ return ticket
 """
 )
 
-# ARGV: ticket, based, then id recent base name of each agent. What is not newer than a build is in it.
-# Returns how many values were written and how many were refused.
+# ARGV: ticket, based, the instant in milliseconds at which nobody asks for it any more, then id recent base
+# name of each agent. What is not newer than a build is in it. The ranks of a board that was empty are made
+# here, and have no expiry yet. Returns how many values were written and how many were refused.
 APPLY: Final = (
     _PUT
     + """
@@ -88,11 +89,12 @@ for at = 1, 3, 2 do
   local floor = redis.call('HGET', KEYS[at + 1], '.floor')
   if floor then
     local newer = number > tonumber(floor)
-    for i = 3, #ARGV, 4 do
+    for i = 4, #ARGV, 4 do
       local taken = newer and put(KEYS[at], KEYS[at + 1], ARGV[1], ARGV[2] == '1',
         ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) or 0
       written, refused = written + taken, refused + 1 - taken
     end
+    redis.call('PEXPIREAT', KEYS[at], ARGV[3])
   end
 end
 return {written, refused}

@@ -53,7 +53,7 @@ class BoardStore:
     async def apply(self, board: Board, ticket: int, lines: Sequence[Line]) -> None:
         """Write what was read after the ticket was taken; what the board knows better stays."""
         for chunk in _chunks(lines):
-            args = (ticket, int(board.has_base), *_arguments(chunk))
+            args = (ticket, int(board.has_base), _ends(board), *_arguments(chunk))
             written, refused = await self._redis.eval(board_scripts.APPLY, 4, *board.keys, *args)
             if self._meter is not None:
                 self._meter.updated(board.period, written, refused)
@@ -88,8 +88,7 @@ class BoardStore:
 
         Raises what `add` raises.
         """
-        ends = int(board.expires_at.timestamp() * 1000)
-        size = await self._redis.eval(board_scripts.FINISH, 4, *board.keys, fence, ends)
+        size = await self._redis.eval(board_scripts.FINISH, 4, *board.keys, fence, _ends(board))
         if size < 0:
             raise self._lost(board)
         if self._meter is not None:
@@ -119,6 +118,11 @@ class BoardStore:
         if self._meter is not None:
             self._meter.built(board.period, "lost")
         return LockLost(f"a later build of the leaderboard {board.name} has begun, or it was dropped")
+
+
+def _ends(board: Board) -> int:
+    """Milliseconds since 1970."""
+    return int(board.expires_at.timestamp() * 1000)
 
 
 def _chunks(lines: Sequence[Line]) -> Iterable[Sequence[Line]]:

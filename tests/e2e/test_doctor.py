@@ -30,7 +30,7 @@ from tests.support import event, eventually, publish
 
 # Of the local stack: it runs as its servers' administrator, and on whatever RabbitMQ the machine brings.
 KNOWN = {
-    "postgres.roles", "postgres.statement-statistics", "redis.users", "rabbitmq.version",
+    "postgres.roles", "redis.users", "rabbitmq.version",
 }  # fmt: skip
 
 # How fast a machine is that many share proves nothing.

@@ -30,12 +30,14 @@ IDS = sorted(path.stem for path in OURS.glob("*.sql"))
 
 _numbers = count(1)
 
-# Everything but partitions named by the calendar: those differ from day to day.
+# Everything but partitions named by the calendar, which differ from day to day, and what extensions brought.
 SCHEMA = r"""
-WITH relations AS (
+WITH brought AS (
+    SELECT objid FROM pg_depend WHERE deptype = 'e'
+), relations AS (
     SELECT c.* FROM pg_class c
     WHERE c.relnamespace = 'public'::regnamespace AND c.relname !~ 'yoyo'
-      AND c.relname !~ '_(\d{4}_\d\d|w\d+)(_|$)'
+      AND c.relname !~ '_(\d{4}_\d\d|w\d+)(_|$)' AND c.oid NOT IN (SELECT objid FROM brought)
 )
 SELECT line FROM (
     SELECT format('table %s %s', relname, array_to_string(reloptions, ' ')) AS line
@@ -61,7 +63,9 @@ SELECT line FROM (
   UNION ALL
     SELECT format('function %s returns %s%s', p.oid::regprocedure, pg_get_function_result(p.oid),
                   CASE WHEN prosecdef THEN ' as its owner' END)
-    FROM pg_proc p WHERE pronamespace = 'public'::regnamespace
+    FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND oid NOT IN (SELECT objid FROM brought)
+  UNION ALL
+    SELECT format('extension %s', extname) FROM pg_extension WHERE extname <> 'plpgsql'
 ) AS lines ORDER BY line COLLATE "C"
 """
 

@@ -249,6 +249,8 @@ async def test_what_becomes_of_a_board_is_counted(client: Redis) -> None:
     assert counted("updates_total", result="refused") == 1
     await store.top(board, 1)
     assert counted("agents") == 5
+    for key in board.keys[:2]:
+        assert await client.pttl(key) > 0, "a board that was empty when it was built expires, too"
     await store.begin(board, fence=3)
     await store.apply(board, late, [Line(AGENTS[5], None, Score(1, 0, 0, 0))])
     assert counted("updates_total", result="written") == 6
