@@ -34,7 +34,7 @@ local function later(...)
 end
 """
 # Each of the two sums of an agent takes the value with the greatest ticket. `recent` is empty if there is
-# none; `base` is empty if it was not read, and '-' if there is none.
+# none; `base` is empty if it was not read, and '-' if there is none. Returns 0 if nothing was taken, else 1.
 _PUT: Final = """
 local function put(rank, rows, ticket, based, id, recent, base, name)
   local held = redis.call('HGET', rows, id)
@@ -44,7 +44,7 @@ local function put(rank, rows, ticket, based, id, recent, base, name)
     local t, bt, r, b, n = string.match(held, '^(%d+) (%d+)|([^|]*)|([^|]*)|(.*)$')
     base_ticket, old_base = bt, b
     if number < tonumber(t) then
-      if base == '' or number <= tonumber(bt) then return end
+      if base == '' or number <= tonumber(bt) then return 0 end
       ticket, recent, name = t, r, n
       if base == '-' then base = '0 0 0 0' end
     end
@@ -52,7 +52,7 @@ local function put(rank, rows, ticket, based, id, recent, base, name)
   if recent == '' then
     redis.call('ZREM', rank, id)
     redis.call('HDEL', rows, id)
-    return
+    return 1
   end
   if base ~= '' and number >= tonumber(base_ticket) then
     base_ticket, old_base = string.format('%.0f', number), base == '-' and '0 0 0 0' or base
@@ -61,6 +61,7 @@ local function put(rank, rows, ticket, based, id, recent, base, name)
   redis.call('ZADD', rank, -points, id)
   redis.call('HSET', rows, id,
     ticket .. ' ' .. base_ticket .. '|' .. recent .. '|' .. old_base .. '|' .. name)
+  return 1
 end
 """
 
@@ -77,19 +78,26 @@ return ticket
 """
 )
 
-# ARGV: ticket, based, then id recent base name of each agent. What is not newer than a build is in it.
+# ARGV: ticket, based, the instant in milliseconds at which nobody asks for it any more, then id recent base
+# name of each agent. What is not newer than a build is in it. The ranks of a board that was empty are made
+# here, and have no expiry yet. Returns how many values were written and how many were refused.
 APPLY: Final = (
     _PUT
     + """
-local number = tonumber(ARGV[1])
+local number, written, refused = tonumber(ARGV[1]), 0, 0
 for at = 1, 3, 2 do
   local floor = redis.call('HGET', KEYS[at + 1], '.floor')
-  if floor and number > tonumber(floor) then
-    for i = 3, #ARGV, 4 do
-      put(KEYS[at], KEYS[at + 1], ARGV[1], ARGV[2] == '1', ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+  if floor then
+    local newer = number > tonumber(floor)
+    for i = 4, #ARGV, 4 do
+      local taken = newer and put(KEYS[at], KEYS[at + 1], ARGV[1], ARGV[2] == '1',
+        ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) or 0
+      written, refused = written + taken, refused + 1 - taken
     end
+    redis.call('PEXPIREAT', KEYS[at], ARGV[3])
   end
 end
+return {written, refused}
 """
 )
 

@@ -10,8 +10,9 @@ is the same with one ticket for all agents: updates that come meanwhile go into 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from handlers import board_scripts
@@ -22,11 +23,24 @@ _CHUNK: Final = 500  # agents in one script: a few milliseconds in which Redis s
 _BUILD_MS: Final = 600_000
 
 
+class Meter(Protocol):
+    """What becomes of boards, counted: see `streams.telemetry.boards`."""
+
+    def updated(self, period: str, written: int, refused: int) -> None: ...
+
+    def built(self, period: str, result: str) -> None: ...
+
+    def dropped(self, period: str) -> None: ...
+
+    def sized(self, period: str, since: date, agents: int) -> None: ...
+
+
 class BoardStore:
     """The commands. Every method raises what redis-py raises; each may be repeated."""
 
-    def __init__(self, redis: Any) -> None:
+    def __init__(self, redis: Any, meter: Meter | None = None) -> None:
         self._redis = redis
+        self._meter = meter
 
     async def tickets(self, boards: Sequence[Board]) -> list[int | None]:
         """Permission to write what is read from the database from now on.
@@ -39,12 +53,17 @@ class BoardStore:
     async def apply(self, board: Board, ticket: int, lines: Sequence[Line]) -> None:
         """Write what was read after the ticket was taken; what the board knows better stays."""
         for chunk in _chunks(lines):
-            args = (ticket, int(board.has_base), *_arguments(chunk))
-            await self._redis.eval(board_scripts.APPLY, 4, *board.keys, *args)
+            args = (ticket, int(board.has_base), _ends(board), *_arguments(chunk))
+            written, refused = await self._redis.eval(board_scripts.APPLY, 4, *board.keys, *args)
+            if self._meter is not None:
+                self._meter.updated(board.period, written, refused)
 
-    async def drop(self, boards: Iterable[Board]) -> None:
+    async def drop(self, boards: Collection[Board]) -> None:
         """Forget boards, and whatever is being built."""
-        await asyncio.gather(*(self._redis.unlink(*board.keys) for board in boards))
+        found = await asyncio.gather(*(self._redis.unlink(*board.keys) for board in boards))
+        for board, keys in zip(boards, found, strict=True):
+            if keys and self._meter is not None:
+                self._meter.dropped(board.period)
 
     async def begin(self, board: Board, fence: int) -> int:
         """Begin to build a board; returns the ticket to read the database by.
@@ -54,7 +73,7 @@ class BoardStore:
         """
         ticket = await self._redis.eval(board_scripts.BEGIN, 4, *board.keys, fence, _BUILD_MS)
         if ticket is None:
-            raise _lost(board)
+            raise self._lost(board)
         return int(ticket)
 
     async def add(self, board: Board, fence: int, ticket: int, lines: Sequence[Line]) -> None:
@@ -62,30 +81,48 @@ class BoardStore:
         for chunk in _chunks(lines):
             args = (fence, _BUILD_MS, ticket, int(board.has_base), *_arguments(chunk))
             if not await self._redis.eval(board_scripts.ADD, 4, *board.keys, *args):
-                raise _lost(board)
+                raise self._lost(board)
 
     async def finish(self, board: Board, fence: int) -> int:
         """Put what was built in the board's place; returns how many agents it has.
 
         Raises what `add` raises.
         """
-        ends = int(board.expires_at.timestamp() * 1000)
-        size = await self._redis.eval(board_scripts.FINISH, 4, *board.keys, fence, ends)
+        size = await self._redis.eval(board_scripts.FINISH, 4, *board.keys, fence, _ends(board))
         if size < 0:
-            raise _lost(board)
+            raise self._lost(board)
+        if self._meter is not None:
+            self._meter.built(board.period, "done")
+        self._sized(board, size)
         return int(size)
 
     async def top(self, board: Board, count: int) -> Standing | None:
         """The best; None if the board is not complete."""
-        return _standing(await self._redis.eval(board_scripts.READ, 2, *board.keys[:2], count))
+        return await self._read(board, count)
 
     async def around(self, board: Board, agent_id: UUID, reach: int) -> Standing | None:
         """An agent and those before and after it, nobody if it has no place; None as above."""
-        return _standing(await self._redis.eval(board_scripts.READ, 2, *board.keys[:2], reach, str(agent_id)))
+        return await self._read(board, reach, str(agent_id))
+
+    async def _read(self, board: Board, *args: object) -> Standing | None:
+        standing = _standing(await self._redis.eval(board_scripts.READ, 2, *board.keys[:2], *args))
+        if standing is not None:
+            self._sized(board, standing.size)
+        return standing
+
+    def _sized(self, board: Board, size: int) -> None:
+        if self._meter is not None:
+            self._meter.sized(board.period, board.since, size)
+
+    def _lost(self, board: Board) -> LockLost:
+        if self._meter is not None:
+            self._meter.built(board.period, "lost")
+        return LockLost(f"a later build of the leaderboard {board.name} has begun, or it was dropped")
 
 
-def _lost(board: Board) -> LockLost:
-    return LockLost(f"a later build of the leaderboard {board.name} has begun, or it was dropped")
+def _ends(board: Board) -> int:
+    """Milliseconds since 1970."""
+    return int(board.expires_at.timestamp() * 1000)
 
 
 def _chunks(lines: Sequence[Line]) -> Iterable[Sequence[Line]]:

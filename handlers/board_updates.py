@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from handlers.board_lines import lines_of
-from handlers.board_store import BoardStore
+from handlers.board_store import BoardStore, Meter
 from handlers.boards import SKEW, Board, boards_at
 from schemas.cache import AGENT_PREFIX, LEADERBOARDS_TAG, SCORE_PREFIX
 from schemas.contract import RowReader
@@ -56,7 +56,9 @@ def _ids(names: Iterable[str], prefix: str) -> Iterator[UUID]:
                 continue
 
 
-async def follow(redis: Any, rows: RowReader | None, events: Iterable[CacheInvalidated]) -> None:
+async def follow(
+    redis: Any, rows: RowReader | None, events: Iterable[CacheInvalidated], meter: Meter | None = None
+) -> None:
     """Bring the boards up to date with what these invalidations tell of.
 
     A board that cannot be followed is dropped: readers then ask the database, and somebody builds it anew.
@@ -69,7 +71,7 @@ async def follow(redis: Any, rows: RowReader | None, events: Iterable[CacheInval
     """
     boards = boards_at(datetime.now(UTC))
     affected = Affected(boards, events)
-    store = BoardStore(redis)
+    store = BoardStore(redis, meter)
     if rows is None or affected.unknown:
         if affected.agents or affected.unknown:
             await store.drop(boards)

@@ -40,6 +40,6 @@ async def apply_invalidations(batch: Batch[CacheInvalidated | RoundDecided], cac
                 keys.add(round_key(event.data.round_id))
                 tags.add(round_tag(event.data.round_id))
     if cache.redis is not None:
-        await follow(cache.redis, cache.rows, named)
+        await follow(cache.redis, cache.rows, named, cache.metrics and cache.metrics.boards)
     await cache.invalidate(keys, tags)
     return Changes(keys=keys, tags=tags)

@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from handlers.board_builds import Locks, build
-from handlers.board_store import BoardStore
+from handlers.board_store import BoardStore, Meter
 from handlers.boards import Board, Placed, Standing
 from handlers.paging import Row
 from handlers.views import Rank, names
@@ -42,9 +42,11 @@ class Leaderboards:
         pool: of the primary, to build from.
     """
 
-    def __init__(self, pool: Any = None, redis: Any = None, locks: Locks | None = None) -> None:
+    def __init__(
+        self, pool: Any = None, redis: Any = None, locks: Locks | None = None, meter: Meter | None = None
+    ) -> None:
         self._pool = pool
-        self._store = None if redis is None else BoardStore(redis)
+        self._store = None if redis is None else BoardStore(redis, meter)
         self._locks = locks
         self._away_until = 0.0
         self._not_before: dict[Board, float] = {}

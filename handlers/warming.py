@@ -19,7 +19,7 @@ import structlog
 
 from handlers import views
 from handlers.board_builds import Locks, build
-from handlers.board_store import BoardStore
+from handlers.board_store import BoardStore, Meter
 from handlers.boards import boards_at
 from handlers.paging import encode
 from handlers.reads import SESSION_SECONDS, Cache
@@ -125,11 +125,17 @@ class Warmer:
     """
 
     def __init__(
-        self, pool: Any, cache: Cache, redis: Any, locks: Locks, bounds: Bounds | None = None
+        self,
+        pool: Any,
+        cache: Cache,
+        redis: Any,
+        locks: Locks,
+        bounds: Bounds | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._pool = pool
         self._cache = cache
-        self._store = BoardStore(redis)
+        self._store = BoardStore(redis, meter)
         self._locks = locks
         self._bounds = bounds or Bounds()
 

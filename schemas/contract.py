@@ -104,6 +104,10 @@ class CacheWriter(Protocol):
     def rows(self) -> RowReader | None:
         """What the database says now; None for an updater that was given no DATABASE_URL."""
 
+    @property
+    def metrics(self) -> Any:
+        """The process's metrics, to count what is no cached value; None in tests that run without them."""
+
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
         """Make every value under these keys, and every value filled under these tags, unreadable,
         fills in flight included. Idempotent."""

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ import asyncpg
 import structlog
 import uvloop
 from granian.constants import Interfaces
+from granian.server.embed import Server
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from handlers.access import Quota
@@ -30,11 +29,11 @@ from streams.health import free_port
 from streams.http import embedded
 from streams.lifecycle import end, stop_on_signals
 from streams.locks import Locks
-from streams.processes import ProcessGroup
 from streams.ratelimit import RateLimiter
 from streams.refusal import reason
 from streams.registry import load_subscriptions
 from streams.settings import Settings, require
+from streams.sharing import Shared, share
 from streams.telemetry import Telemetry
 from streams.telemetry.requests import traced
 
@@ -50,31 +49,8 @@ def serve(settings: Settings) -> None:
         ConfigurationError: a URL is missing or cannot be used; nothing was started.
     """
     if settings.api_workers > 1:
-        raise SystemExit(uvloop.run(_share(settings)))
+        raise SystemExit(uvloop.run(share(settings)))
     uvloop.run(Api(settings).run())
-
-
-async def _share(settings: Settings) -> int:
-    """Run the workers until a signal, or until one of them ends; returns the exit status.
-
-    The kernel spreads connections over the processes that listen on the port (SO_REUSEPORT).
-    """
-    stop = stop_on_signals()
-    port = settings.http_port or free_port(settings.http_host)
-    own = {"STREAMS_HTTP_PORT": str(port), "STREAMS_API_WORKERS": "1"}
-    async with ProcessGroup(stop_seconds=settings.shutdown_seconds + 10) as group:
-        for number in range(settings.api_workers):
-            group.start(f"api {number}", [sys.executable, "-m", "streams", "api"], env={**os.environ, **own})
-        ended = asyncio.create_task(group.wait())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ended, stopped):
-            task.cancel()
-        if stop.is_set():
-            return 0
-        child = ended.result()
-        log.error("a worker ended", worker=child.name, status=child.process.returncode)
-        return 1
 
 
 class Api:
@@ -102,34 +78,54 @@ class Api:
         stop = stop or stop_on_signals()
         if not await self._connect(stop):
             return
-        leaderboards = Leaderboards(self._database.pool, self._redis, Locks(self._redis))
+        leaderboards = Leaderboards(
+            self._database.pool, self._redis, Locks(self._redis), self._telemetry.metrics.boards
+        )
         requests = Requests(traced(self._app(leaderboards), self._telemetry.tracing))
         self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
         self._telemetry.metrics.ready.set(1)
         gc.collect()
         gc.freeze()  # 100,000 objects that live on: walking them would make readers wait for 100 ms and more
-        server = embedded(requests, self.host, self.port, Interfaces.ASGI)
-        serving = asyncio.create_task(server.serve())
+        servers = self._servers(requests)
+        serving = [asyncio.create_task(server.serve()) for server in servers]
         stopping = asyncio.create_task(stop.wait())
         log.info("ready", role="api", url=f"http://{self.host}:{self.port}/v1", open=self._settings.api_open)
         warming = self._warm()
         listening = [asyncio.create_task(ear.run(), name="cache bus") for ear in self._ears()]
         try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            server.stop()  # type: ignore[no-untyped-call]
+            await asyncio.wait({*serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for server in servers:
+                server.stop()  # type: ignore[no-untyped-call]
             await requests.drain(self._settings.shutdown_seconds)
-            await serving
+            await asyncio.gather(*serving)
         finally:
             stopping.cancel()
             await end([*listening, *warming])
             await leaderboards.close()
             await self._close()
 
+    def _servers(self, requests: Requests) -> list[Server]:
+        """On the port for readers, and on one for metrics if they have one of their own."""
+        own = self._settings.api_metrics_port
+        if not own:
+            return [embedded(requests, self.host, self.port, Interfaces.ASGI)]
+        log.info("metrics", role="api", url=f"http://{self.host}:{own}/metrics")
+        return [
+            embedded(Shared(requests), self.host, self.port, Interfaces.ASGI),
+            embedded(requests, self.host, own, Interfaces.ASGI),
+        ]
+
     def _warm(self) -> list[asyncio.Task[None]]:
         """Fill the caches with what readers will ask for first, beside serving."""
         if not self._settings.warm:
             return []
-        warmer = Warmer(self._database.pool, self._cache, self._redis, Locks(self._redis))
+        warmer = Warmer(
+            self._database.pool,
+            self._cache,
+            self._redis,
+            Locks(self._redis),
+            meter=self._telemetry.metrics.boards,
+        )
 
         async def run() -> None:
             try:

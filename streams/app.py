@@ -162,7 +162,7 @@ class Service:
             if self._settings.database_url is not None:
                 lanes = sum(policy.lanes for policy in self._policies.values())
                 self._lookups = Lookups(self._settings, self.name, size=lanes)
-            self._writer = Updating(self._cache, redis, self._lookups)
+            self._writer = Updating(self._cache, redis, self._lookups, self.telemetry.metrics)
             self._trials = RedisTrials(redis)
         await until_up(self.health, "RabbitMQ", self._publisher.connect)
         await until_up(self.health, "topology", self._declare)

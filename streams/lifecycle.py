@@ -9,20 +9,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Final
 
 import aio_pika.exceptions
 import asyncpg
 import structlog
 
-from schemas.errors import Unavailable
+from schemas.errors import StreamsError, Unavailable
 from streams.health import Health
 from streams.refusal import reason
 
 log = structlog.get_logger(__name__)
 
-_FORCED: Final = 1  # exit status
+# Exit statuses.
+_FORCED: Final = 1
+REFUSED: Final = 2
+"""What we raise on purpose: told in one line."""
 
 UNREACHABLE = (
     OSError,
@@ -100,17 +103,39 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def leave_without_taking_apart() -> None:
-    """Have the process end, with status 0, before its interpreter takes itself apart: threads of the HTTP
-    server may still be at work, and one that meets an interpreter that is gone aborts the process."""
-    atexit.register(_leave)
+@contextlib.contextmanager
+def leaving_whole() -> Iterator[None]:
+    """Run a role; then, however it ends, have the process end before its interpreter takes itself apart:
+    threads of the HTTP server may still be at work, and one that meets an interpreter that is gone aborts the
+    process. What the role raises is raised, and told by whoever tells it, before that."""
+    status = 0
+    try:
+        yield
+    except BaseException as error:
+        status = exit_status(error)
+        raise
+    finally:
+        atexit.register(_leave, status)
 
 
-def _leave() -> None:
+def exit_status(error: BaseException) -> int:
+    """The status with which a process ends that is left with this exception."""
+    match error:
+        case SystemExit(code=None):
+            return 0
+        case SystemExit(code=int(code)):
+            return code
+        case StreamsError():
+            return REFUSED
+        case _:
+            return 1
+
+
+def _leave(status: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def leave_within(seconds: float) -> None:

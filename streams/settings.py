@@ -176,6 +176,9 @@ class Settings(BaseSettings):
     Unset: 50, and no limit with STREAMS_API_OPEN."""
     api_workers: int = Field(1, ge=1, le=64)
     """Processes of `streams api` that share its port."""
+    api_metrics_port: int = Field(0, ge=0, le=65_535)
+    """Port of /metrics of `streams api`, apart from STREAMS_HTTP_PORT; of several processes the first has it,
+    the next ones those after it. 0: one process has no such port; several pick free ones and print them."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     """Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas."""
     trace_context: TraceOrigin = TraceOrigin.PARENT

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from schemas.contract import RowReader
 from streams.cache import Cache, RedisClient
+from streams.telemetry import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Updating:
     cache: Cache
     redis: RedisClient
     rows: RowReader | None = None
+    metrics: Metrics | None = None
 
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
         await self.cache.invalidate(keys, tags)

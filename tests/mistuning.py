@@ -62,7 +62,6 @@ async def mistuned_postgres(servers: Servers) -> AsyncIterator[set[str]]:
         await admin.execute(f"ALTER SYSTEM SET {parameter} = {value}")
     await admin.execute("SELECT pg_reload_conf()")
     await admin.execute("""
-        CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
         DROP INDEX idx_users_email; DROP INDEX idx_recent_tasks;
         CREATE INDEX twice ON users (created_at DESC);
         ALTER TABLE sessions SET (autovacuum_enabled = false);

@@ -25,6 +25,7 @@ from handlers.api.parameters import (
     TaskSort,
     shows,
 )
+from handlers.api.tasks import task_page
 from handlers.http import answer, pick
 from handlers.lists import AgentFilters, TaskFilters
 from handlers.paging import PageRequest, ParameterError, choose
@@ -140,9 +141,8 @@ async def list_agent_tasks(
     page: Number = None,
 ) -> Answer:
     """The tasks that an agent has now, the newest first; an agent that nobody knows has none."""
-    names = choose(fields, views.TASK_SUMMARY, views.TASK_SUMMARY)
     filters = TaskFilters(status=status, agent_id=agent_id, user_id=request.user.confine(None))
-    return answer(request, await reads.tasks(filters, PageRequest(limit, cursor, page, sort), names))
+    return await task_page(request, reads, filters, PageRequest(limit, cursor, page, sort), fields)
 
 
 ROUTES: Final = (list_agents, get_agent, get_agent_stats, list_agent_tasks)

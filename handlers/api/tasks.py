@@ -44,6 +44,18 @@ OfAgent = Annotated[
 OfUser = Annotated[UUID | None, QueryParameter(name="user_id", description="Tasks of this user.")]
 
 
+async def task_page(
+    request: AnyRequest, reads: Readable, filters: TaskFilters, wanted: PageRequest, fields: str | None
+) -> Answer:
+    """A page of the tasks that match, with the fields that are asked for.
+
+    Raises:
+        ParameterError: a field that there is not.
+    """
+    names = choose(fields, views.TASK_SUMMARY, views.TASK_SUMMARY)
+    return answer(request, await reads.tasks(filters, wanted, names))
+
+
 @get(
     "/tasks",
     tags=["tasks"],
@@ -69,11 +81,10 @@ async def list_tasks(
     Pages by cursor are stable: whatever is created or changed meanwhile, each task that was there before
     the first page is met exactly once, unless it no longer matches the filters.
     """
-    names = choose(fields, views.TASK_SUMMARY, views.TASK_SUMMARY)
     since, until = instant("created_from", created_from), instant("created_before", created_before)
     user_id = request.user.confine(user_id)
     filters = TaskFilters(status, agent_id, user_id, kind, since, until)
-    return answer(request, await reads.tasks(filters, PageRequest(limit, cursor, page, sort), names))
+    return await task_page(request, reads, filters, PageRequest(limit, cursor, page, sort), fields)
 
 
 @get("/tasks/{task_id:uuid}", tags=["tasks"], responses=shows(views.Task, problems.NOT_FOUND))
@@ -126,9 +137,8 @@ async def list_user_tasks(
     page: Number = None,
 ) -> Answer:
     """A user's tasks, the newest first."""
-    names = choose(fields, views.TASK_SUMMARY, views.TASK_SUMMARY)
     filters = TaskFilters(status=status, user_id=request.user.confine(user_id))
-    return answer(request, await reads.tasks(filters, PageRequest(limit, cursor, page, sort), names))
+    return await task_page(request, reads, filters, PageRequest(limit, cursor, page, sort), fields)
 
 
 ROUTES: Final = (list_tasks, get_task, list_task_events, list_user_tasks)

@@ -40,3 +40,11 @@ ALTER ROLE streams_api SET statement_timeout = '15s';
 ALTER ROLE streams_api SET default_transaction_read_only = on;
 ALTER ROLE streams_updater SET statement_timeout = '15s';
 ALTER ROLE streams_updater SET default_transaction_read_only = on;
+
+-- Which statements take long, for the doctor and for people: `streams migrate` may not create this by the deployer's
+-- login. It counts once the server has loaded the library (shared_preload_libraries).
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements') THEN
+        CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+    END IF;
+END $$;

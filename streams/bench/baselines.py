@@ -1,8 +1,7 @@
 """What the service is compared with, measured on the same servers in the same run.
 
 - plain: a FastStream handler, one event at a time (streams.bench.plain), doing the same work;
-- ceiling: COPY of the rows that a run has stored into the same, emptied tables, with all their indexes, on
-  one connection: what PostgreSQL takes from a writer that has nothing else to do;
+- the ceilings: COPY of the rows that the run has stored, see streams.bench.ceilings;
 - bare: the fastest consumer that aiormq has, without any work.
 """
 
@@ -12,12 +11,10 @@ import asyncio
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from schemas.errors import StreamsError
+from streams.bench.ceilings import ceilings
 from streams.bench.digest import cpu_per_event, watch
 from streams.bench.drain import STALLED_SECONDS, Backlog, Stalled, fill, first_delivery
 from streams.bench.finding import Finding
@@ -29,18 +26,6 @@ from streams.topology import QUARANTINE
 
 PLAIN_EVENTS: Final = 5_000
 BARE_EVENTS: Final = 60_000
-_COPIES: Final = 3
-_TABLES: Final = (
-    "agent_registry",
-    "agents",
-    "agent_scores",
-    "tasks",
-    "rounds",
-    "votes",
-    "round_tallies",
-    "event_claims",
-    "event_history",
-)
 _POLL: Final = 0.1
 
 
@@ -88,30 +73,6 @@ async def _until_stored(place: Place, processes: Processes, stored: Stored, even
         await asyncio.sleep(_POLL)
 
 
-async def ceiling(place: Place, events: int) -> Finding:
-    """COPY out what is stored, then, three times, into the emptied tables.
-
-    Args:
-        events: that the rows were made of.
-    """
-    database = place.database
-    rates = []
-    with TemporaryDirectory(prefix="streams-bench-") as folder:
-        for table in _TABLES:
-            path = Path(folder, table)
-            query = f"SELECT * FROM {table}"  # noqa: S608 - our own names
-            await database.copy_from_query(query, output=path, format="binary")
-        for _ in range(_COPIES):
-            await place.empty()
-            await place.quiet()
-            started = time.perf_counter()
-            async with database.transaction():
-                for table in _TABLES:
-                    await database.copy_to_table(table, source=Path(folder, table), format="binary")
-            rates.append(events / (time.perf_counter() - started))
-    return Finding({"events_per_second": median(rates)})
-
-
 async def bare(place: Place, options: Options) -> Finding:
     """How fast messages come in when nothing is done with them."""
     await place.empty()
@@ -141,8 +102,13 @@ async def bare(place: Place, options: Options) -> Finding:
 
 
 async def all_of(place: Place, options: Options) -> dict[str, Finding]:
-    """All baselines. Call it right after a run, whose rows the ceiling copies."""
-    found = {"ceiling": await ceiling(place, options.events)}
+    """All baselines. Call it right after a run, whose rows the ceilings copy."""
+    found = await only_ceilings(place, options)
     found["bare"] = await bare(place, replace(options, events=min(options.events, BARE_EVENTS)))
     found["plain"] = await plain(place, replace(options, events=min(options.events, PLAIN_EVENTS)))
     return found
+
+
+async def only_ceilings(place: Place, options: Options) -> dict[str, Finding]:
+    """Both ceilings; none if rows had been stored before the run, which are not to be told apart."""
+    return {} if options.stored else await ceilings(place, options.events)

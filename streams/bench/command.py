@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +12,13 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from streams.bench import everything
+from streams.bench import baselines, everything
 from streams.bench.finding import Findings
 from streams.bench.hops import hops
 from streams.bench.measure import measure_drain, measure_loads
 from streams.bench.openloop import Load
 from streams.bench.options import By, Options
-from streams.bench.place import place
+from streams.bench.place import Place, place
 from streams.bench.report import show, show_findings
 from streams.bench.results import Result
 from streams.bench.scaling import VALUES, vary
@@ -35,7 +35,8 @@ def run_drain(kind: str, options: Options, repeat: int, *, compare: bool, as_jso
         StreamsError, StackError: it could not be measured.
     """
     console = _console(as_json)
-    result = _run(_drains(kind, options, repeat, compare, console))
+    against = baselines.all_of if compare else None
+    result = _placed(lambda where: measure_drain(where, kind, options, repeat, against, console), console)
     if as_json:
         _write(result)
     else:
@@ -46,59 +47,25 @@ def run_drain(kind: str, options: Options, repeat: int, *, compare: bool, as_jso
 def run_loads(kind: str, loads: Mapping[str, Load], repeat: int, *, as_json: bool) -> int:
     """Measure open loops, one after another; several are told apart by a prefix of their figures."""
     console = _console(as_json)
-    findings = _run(_loads(kind, loads, repeat, console))
-    if as_json:
-        _write(findings)
-    else:
-        show_findings(console, findings)
-    return 0 if findings.ok else 1
+    findings = _placed(lambda where: measure_loads(where, kind, loads, repeat, console), console)
+    return _tell(findings, console, as_json=as_json)
 
 
 def run_scaling(by: By, options: Options, repeat: int, *, as_json: bool) -> int:
     """Drain with one thing varied."""
     console = _console(as_json)
-    findings = _run(_scaling(by, options, repeat, console))
-    if as_json:
-        _write(findings)
-    else:
-        show_findings(console, findings)
-    return 0 if findings.ok else 1
+    findings = _placed(lambda where: vary(where, by, options, VALUES[by], repeat, console), console)
+    return _tell(findings, console, as_json=as_json)
 
 
 def run_hops(options: Options, out: Path, *, as_json: bool) -> int:
     """What each hop costs; the profile behind it goes to `out`."""
     console = _console(as_json)
-    findings = _run(_hops(options, out, console))
-    if as_json:
-        _write(findings)
-    else:
-        show_findings(console, findings)
+    finding = _placed(lambda where: hops(where, options, out), console)
+    status = _tell(Findings("hops", options.as_json(), [finding]), console, as_json=as_json)
+    if not as_json:
         console.print(f"collapsed stacks: {out}", highlight=False)
-    return 0 if findings.ok else 1
-
-
-async def _hops(options: Options, out: Path, console: Console) -> Findings:
-    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
-    async with place(Settings.load()) as where:
-        return Findings("hops", options.as_json(), [await hops(where, options, out)])
-
-
-async def _scaling(by: By, options: Options, repeat: int, console: Console) -> Findings:
-    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
-    async with place(Settings.load()) as where:
-        return await vary(where, by, options, VALUES[by], repeat, console)
-
-
-async def _drains(kind: str, options: Options, repeat: int, compare: bool, console: Console) -> Result:
-    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
-    async with place(Settings.load()) as where:
-        return await measure_drain(where, kind, options, repeat, compare, console)
-
-
-async def _loads(kind: str, loads: Mapping[str, Load], repeat: int, console: Console) -> Findings:
-    console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
-    async with place(Settings.load()) as where:
-        return await measure_loads(where, kind, loads, repeat, console)
+    return status
 
 
 def run_report(docs: Path, only: list[str], *, quick: bool) -> int:
@@ -110,6 +77,25 @@ def run_report(docs: Path, only: list[str], *, quick: bool) -> int:
 def _console(as_json: bool) -> Console:
     configure_logging("WARNING", json=False)
     return Console(stderr=as_json)
+
+
+def _tell(findings: Findings, console: Console, *, as_json: bool) -> int:
+    if as_json:
+        _write(findings)
+    else:
+        show_findings(console, findings)
+    return 0 if findings.ok else 1
+
+
+def _placed(measure: Callable[[Place], Coroutine[Any, Any, T]], console: Console) -> T:
+    """Measure on private servers."""
+
+    async def work() -> T:
+        console.print("starting private RabbitMQ, PostgreSQL and Redis", highlight=False)
+        async with place(Settings.load()) as where:
+            return await measure(where)
+
+    return _run(work())
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -19,13 +19,13 @@ from typing import Final
 from schemas.errors import StreamsError
 from streams.bench import digest, proc
 from streams.bench.amqp import Producer
-from streams.bench.options import Export, Options
+from streams.bench.options import Export, Options, Tale
 from streams.bench.place import Place
 from streams.bench.prefill import prefill
 from streams.bench.results import Run
 from streams.bench.service import Processes, Samples, total
 from streams.bench.stored import Stored
-from streams.bench.story import Message, Story, arrays, singles
+from streams.bench.story import Creations, Message, Story, arrays, singles
 from streams.topology import QUARANTINE
 
 _POLL: Final = 0.2
@@ -69,7 +69,8 @@ async def drain(place: Place, options: Options) -> Run:
 async def fill(place: Place, options: Options) -> Backlog:
     """Publish the backlog as fast as the broker confirms it."""
     agents = max(10, min(200, options.events // 100))
-    story = Story(secrets.token_hex(4), options.seed, options.payload, agents)
+    kind = Creations if options.story is Tale.CREATED else Story
+    story = kind(secrets.token_hex(4), options.seed, options.payload, agents)
     since = datetime.now(UTC) - timedelta(seconds=1 + options.events / 20_000)
     sizes = [0, 0]
 

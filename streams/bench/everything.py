@@ -12,12 +12,12 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from streams.bench import loads
+from streams.bench import baselines, loads
 from streams.bench.finding import Finding, Findings
 from streams.bench.hops import hops
-from streams.bench.measure import measure_drain, measure_loads
+from streams.bench.measure import Compare, measure_drain, measure_loads
 from streams.bench.openloop import Load
-from streams.bench.options import By, Export, Options
+from streams.bench.options import By, Export, Options, Tale
 from streams.bench.pages import Page, write
 from streams.bench.place import Place, place
 from streams.bench.results import Result
@@ -58,11 +58,14 @@ class Everything:
         """By name, in their order."""
         sizes = self._sizes
         seconds = sizes.seconds
-        single = Options(sizes.drain)
+        single, arrays = Options(sizes.drain), Options(sizes.batch, 100)
         return {
-            "drain": lambda: self._drain(single, compare=True),
-            "drain-discard": lambda: self._drain(replace(single, export=Export.DISCARD)),
-            "batch": lambda: self._drain(Options(sizes.batch, 100), compare=True),
+            "drain": lambda: self._drain("drain", single, baselines.all_of),
+            "drain-discard": lambda: self._drain("drain", replace(single, export=Export.DISCARD)),
+            "batch": lambda: self._drain("batch", arrays, baselines.all_of),
+            "created": lambda: self._drain(
+                "created", replace(arrays, story=Tale.CREATED), baselines.only_ceilings
+            ),
             "steady": lambda: self._loads("steady", loads.steady(2000, seconds)),
             "api": lambda: self._loads("api", loads.api(1000, seconds)),
             "mixed": lambda: self._several("mixed", loads.mixed(500, 500, seconds)),
@@ -79,8 +82,7 @@ class Everything:
             "backlog": lambda: self._vary(By.BACKLOG, (sizes.backlog,)),
         }
 
-    async def _drain(self, options: Options, *, compare: bool = False) -> Result:
-        kind = "batch" if options.array else "drain"
+    async def _drain(self, kind: str, options: Options, compare: Compare | None = None) -> Result:
         return await measure_drain(self._place, kind, options, self._sizes.repeat, compare, self._console)
 
     async def _loads(self, kind: str, load: Load) -> Findings:

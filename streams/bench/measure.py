@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from rich.console import Console
 
-from streams.bench import baselines
 from streams.bench.drain import drain
 from streams.bench.finding import Finding, Findings
 from streams.bench.openloop import Load, run
@@ -14,19 +13,22 @@ from streams.bench.options import Options
 from streams.bench.place import Place
 from streams.bench.results import Result
 
+Compare = Callable[[Place, Options], Awaitable[dict[str, Finding]]]
+"""Measures baselines (streams.bench.baselines), right after the last run."""
+
 
 async def measure_drain(
-    where: Place, kind: str, options: Options, repeat: int, compare: bool, console: Console
+    where: Place, kind: str, options: Options, repeat: int, compare: Compare | None, console: Console
 ) -> Result:
-    """Drains on servers that are there; their baselines, too, if these are to be compared."""
+    """Drains on servers that are there, and what they are compared with."""
     result = Result(kind, options.as_json())
     for number in range(repeat):
         found = await drain(where, options)
         result.runs.append(found)
         console.print(f"{kind} {number + 1}: {found.events_per_second:,.0f} events/s", highlight=False)
     if compare:
-        console.print("baselines: COPY, a bare consumer, a plain FastStream handler", highlight=False)
-        result.baselines = await baselines.all_of(where, options)
+        console.print("baselines, on the same servers", highlight=False)
+        result.baselines = await compare(where, options)
     return result
 
 

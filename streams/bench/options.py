@@ -27,6 +27,15 @@ class By(StrEnum):
     BACKLOG = "backlog"
 
 
+class Tale(StrEnum):
+    """What the backlog is about."""
+
+    MIX = "mix"
+    """Tasks through their lives, rounds and their votes, agents."""
+    CREATED = "created"
+    """Tasks that are created, and nothing else: each event is a row of its own in every table."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """A backlog and how it is drained.
@@ -45,6 +54,7 @@ class Options:
     seed: int = 1
     stored: int = 0
     profile: str | None = None
+    story: Tale = Tale.MIX
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

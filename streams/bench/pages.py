@@ -16,14 +16,10 @@ import orjson
 
 from schemas.errors import StreamsError
 from streams.bench import plot
+from streams.bench.results import BASELINES
 
 _POINTS: Final = 60
 _SECTION: Final = r"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
-_BASELINES: Final = {
-    "plain": "a plain FastStream handler, one by one",
-    "ceiling": "COPY of the same rows, one connection",
-    "bare": "a bare aiormq consumer, no work",
-}
 _TITLES: Final = {
     "workers": "Drain by workers",
     "stored": "Drain by rows stored beforehand",
@@ -119,11 +115,14 @@ def tables(measured: Measured) -> Iterator[str]:
         yield f"| {name} | {_short(spread['median'])} | {_short(spread['low'])} | {_short(spread['high'])} |"
     if measured.get("baselines"):
         yield ""
-        yield "| in the same run | events/s | the service is × |"
-        yield "|---|---:|---:|"
+        yield "| in the same run | events/s | the service is × | CPU µs of PostgreSQL |"
+        yield "|---|---:|---:|---:|"
         for name, finding in measured["baselines"].items():
-            rate = finding["figures"]["events_per_second"]
-            yield f"| {_BASELINES[name]} | {_short(rate)} | {measured['ratios'][name]:.2f} |"
+            rate, cpu = (
+                finding["figures"].get(figure) for figure in ("events_per_second", "cpu_us.postgres")
+            )
+            ratio, spent = measured["ratios"][name], _short(cpu) if cpu is not None else ""
+            yield f"| {BASELINES[name]} | {_short(rate)} | {ratio:.2f} | {spent} |"
 
 
 def _short(value: float) -> str:

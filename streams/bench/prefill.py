@@ -1,7 +1,8 @@
 """Rows that lie there already: finished tasks with their history, claims, agents and scores, made by SQL.
 
 Eleven rows a task: itself, five events of history, five claims. Indexes are dropped and built anew, which is
-faster; primary keys stay. Claims are random keys, as digests are.
+faster; primary keys stay. Claims are random keys, as digests are, half of them in the window before, in which
+every event is looked up.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ FROM tasks, generate_series(1, 5) AS k
 
 _CLAIMS: Final = """
 INSERT INTO event_claims (window_no, key)
-SELECT dedup_window(now()), md5('claim' || n)::uuid FROM generate_series(1, $1::bigint) AS n
+SELECT dedup_window(now()) - (n % 2)::integer, md5('claim' || n)::uuid
+FROM generate_series(1, $1::bigint) AS n
 """
 
 _SCORES: Final = """

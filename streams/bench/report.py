@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.bench.finding import Findings
-from streams.bench.results import Result, Run, figures_of
+from streams.bench.results import BASELINES, Result, Run, figures_of
 from streams.bench.spread import Spread
 
 
@@ -59,20 +59,22 @@ def show_findings(console: Console, findings: Findings) -> None:
         console.print(f"[green]✓[/green] {'; '.join(holding)}", highlight=False)
 
 
-_BASELINES = {
-    "plain": "plain FastStream handler, one by one",
-    "ceiling": "COPY of the same rows, one connection",
-    "bare": "bare aiormq consumer, no work",
-}
-
-
 def _baselines(result: Result) -> Table:
-    table = Table("baseline", "events/s", "this is ×", title="in the same run", title_justify="left")
+    table = Table(
+        "baseline",
+        "events/s",
+        "this is ×",
+        "CPU µs/event, postgres",
+        title="in the same run",
+        title_justify="left",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name, finding in result.baselines.items():
         rate = finding.figures["events_per_second"]
-        table.add_row(_BASELINES[name], f"{rate:,.0f}", f"{result.ratios[name]:.2f}")
+        cpu = finding.figures.get("cpu_us.postgres")
+        spent = f"{cpu:,.1f}" if cpu is not None else ""
+        table.add_row(BASELINES[name], f"{rate:,.0f}", f"{result.ratios[name]:.2f}", spent)
     return table
 
 

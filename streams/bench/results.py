@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from streams.bench.environment import environment
 from streams.bench.finding import Finding
 from streams.bench.spread import SCHEMA, Spread
+
+BASELINES: Final = {
+    "ceiling": "COPY of the same rows, one connection, one transaction",
+    "ceiling in batches": "the same COPY in as many transactions as the service",
+    "bare": "a bare aiormq consumer, no work",
+    "plain": "a plain FastStream handler, one by one",
+}
+"""What `Result.baselines` may hold, in words."""
 
 
 @dataclass(slots=True)
@@ -68,7 +76,7 @@ class Result:
     options: dict[str, Any]
     runs: list[Run] = field(default_factory=list)
     baselines: dict[str, Finding] = field(default_factory=dict)
-    """plain, ceiling, bare: see streams.bench.baselines."""
+    """By the names of BASELINES."""
     environment: dict[str, Any] = field(default_factory=environment)
 
     @property

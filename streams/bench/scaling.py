@@ -22,6 +22,8 @@ VALUES: Final = {
 _MOST_BYTES: Final = 300e6
 """Of a backlog of large payloads: fewer events then."""
 
+_SIZE: Final = "SELECT pg_database_size(current_database())"
+
 
 def options_for(by: By, value: int, options: Options) -> Options:
     match by:
@@ -55,6 +57,9 @@ async def vary(
                 f"{name}: wal_bytes": run.wal_bytes,
                 f"{name}: memory_mb.worker": max(max(sizes, default=0) for sizes in workers.values()),
             }
+            if by is By.STORED:
+                size: int = await place.database.fetchval(_SIZE)
+                finding.figures[f"{name}: database_mb"] = size / 1e6
             finding.checks |= {f"{name}: {check}": holds for check, holds in run.checks.items()}
             finding.curves["events_per_second"].append([float(value), run.events_per_second])
             for who, sizes in workers.items():

@@ -153,14 +153,7 @@ class Story:
         about = f'"task_id":"{task.id}"'
         match task.stage:
             case 1:
-                self.told.tasks += 1
-                kind, user, priority = rng.choice(_KINDS), rng.choice(self._users), int(rng.random() * 10)
-                return self._say(
-                    "tasks",
-                    "task.created",
-                    f'{about},"kind":"{kind}","user_id":"{user}","priority":{priority},'
-                    f'"payload":{{"prompt":"{self._text()}"}}',
-                )
+                return self._created(about)
             case 2:
                 return self._say("tasks", "task.assigned", f'{about},"agent_id":"{task.agent}"')
             case 3:
@@ -175,6 +168,17 @@ class Story:
                 return self._say(
                     "tasks", "task.completed", f'{about},"result":{{"summary":"{self._text()}"}}'
                 )
+
+    def _created(self, about: str) -> Event:
+        rng = self._rng
+        self.told.tasks += 1
+        kind, user, priority = rng.choice(_KINDS), rng.choice(self._users), int(rng.random() * 10)
+        return self._say(
+            "tasks",
+            "task.created",
+            f'{about},"kind":"{kind}","user_id":"{user}","priority":{priority},'
+            f'"payload":{{"prompt":"{self._text()}"}}',
+        )
 
     def _vote(self) -> Event:
         rng = self._rng
@@ -237,6 +241,15 @@ class Story:
         noise = f"{self._rng.getrandbits(72):018x}"
         head = f"{self._micros // 1000:012x}"
         return f"{head[:8]}-{head[8:]}-7{noise[:3]}-8{noise[3:6]}-{noise[6:]}"
+
+
+class Creations(Story):
+    """Another: each event creates a task that nothing more is heard of; no two of a batch can be merged."""
+
+    def next(self, micros: int | None = None) -> Event:
+        if micros is not None:
+            self._micros = micros
+        return self._created(f'"task_id":"{self._uuid7()}"')
 
 
 def _uuid(rng: Random) -> str:

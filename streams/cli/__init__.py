@@ -28,6 +28,7 @@ from streams.cli import (
     trace,
     verify,
 )  # fmt: skip
+from streams.lifecycle import REFUSED
 from streams.stack import StackError
 
 app = typer.Typer(
@@ -85,4 +86,4 @@ def main() -> None:
         app(prog_name="streams")
     except (StreamsError, StackError) as error:
         print(f"streams: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(REFUSED) from None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.bench.options import By, Export, Options
+from streams.bench.options import By, Export, Options, Tale
 
 app = typer.Typer(
     help="Measure on private servers, with nothing left out: quorum queues, confirms, fsync, all indexes, "
@@ -23,6 +23,7 @@ Exporting = Annotated[Export, typer.Option(help="What becomes of spans.")]
 Protocol = Annotated[str | None, typer.Option(help="OTEL_EXPORTER_OTLP_PROTOCOL of the service.")]
 Seed = Annotated[int, typer.Option(help="The same seed, the same events.")]
 Stored = Annotated[int, typer.Option(min=0, help="Rows that are stored beforehand.")]
+About = Annotated[Tale, typer.Option("--story", help="What the events are about.")]
 Baselines = Annotated[
     bool, typer.Option(help="Measure a plain FastStream handler, COPY and a bare consumer beside it.")
 ]
@@ -39,13 +40,14 @@ def drain(
     protocol: Protocol = None,
     seed: Seed = 1,
     stored: Stored = 0,
+    story: About = Tale.MIX,
     baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Fill the queues with single events, then measure how fast they are stored."""
     from streams.bench.command import run_drain
 
-    options = Options(events, 0, workers, payload_bytes, export, protocol, seed, stored)
+    options = Options(events, 0, workers, payload_bytes, export, protocol, seed, stored, story=story)
     raise typer.Exit(run_drain("drain", options, repeat, compare=baselines, as_json=json))
 
 
@@ -60,13 +62,14 @@ def batch(
     protocol: Protocol = None,
     seed: Seed = 1,
     stored: Stored = 0,
+    story: About = Tale.MIX,
     baselines: Baselines = True,
     json: Json = False,
 ) -> None:
     """Like drain, with CloudEvents arrays: one message, many events, one span per message."""
     from streams.bench.command import run_drain
 
-    options = Options(events, size, workers, payload_bytes, export, protocol, seed, stored)
+    options = Options(events, size, workers, payload_bytes, export, protocol, seed, stored, story=story)
     raise typer.Exit(run_drain("batch", options, repeat, compare=baselines, as_json=json))
 
 

@@ -15,7 +15,7 @@ import uvloop
 from schemas.contract import Store
 from streams.app import Service
 from streams.health import free_port
-from streams.lifecycle import leave_within, leave_without_taking_apart, stop_on_signals
+from streams.lifecycle import leave_within, leaving_whole, stop_on_signals
 from streams.migrations import migrate
 from streams.processes import ProcessGroup
 from streams.settings import Settings
@@ -44,8 +44,8 @@ def api() -> None:
 
     settings = Settings.load()
     configure_logging(settings.log_level, json=settings.log_json)
-    serve(settings)
-    leave_without_taking_apart()
+    with leaving_whole():
+        serve(settings)
 
 
 def run() -> None:
@@ -66,17 +66,16 @@ def run() -> None:
 def _serve(role: Store) -> None:
     settings = Settings.load()
     configure_logging(settings.log_level, json=settings.log_json)
-    service = Service(settings, role)
     gc.set_threshold(_GARBAGE, 10, 10)
 
-    async def serve() -> None:
+    async def serve(service: Service) -> None:
         try:
             await service.run()
         finally:
             leave_within(5.0)
 
-    uvloop.run(serve())
-    leave_without_taking_apart()
+    with leaving_whole():
+        uvloop.run(serve(Service(settings, role)))
 
 
 async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -88,20 +88,7 @@ class Publisher:
         self.counts.confirmed += len(message.events)
         latest, average = confirmed_at - published_at, self.counts.latency
         self.counts.latency = latest if average is None else average + (latest - average) / 100
-        self._ledger.record(
-            Sent(
-                id=planned.event.id,
-                source=planned.event.source,
-                type=planned.event.type,
-                time=planned.event.time,
-                data=planned.event.data,
-                mode=message.mode,
-                published_at=published_at,
-                confirmed_at=confirmed_at,
-                refusal=planned.reason,
-            )
-            for planned in message.events
-        )
+        self._ledger.record(lines_of(message, published_at, confirmed_at))
 
     async def _confirmed(self, message: Message) -> None:
         """A lost connection leaves the outcome unknown: send again, a repeat does no harm."""
@@ -142,3 +129,20 @@ def _properties(message: Message) -> aiormq.spec.Basic.Properties:
         app_id=message.app_id,
         timestamp=message.timestamp,
     )
+
+
+def lines_of(message: Message, published_at: float, confirmed_at: float) -> Iterator[Sent]:
+    """What the ledger says of a confirmed message: a line for each of its events."""
+    for planned in message.events:
+        event = planned.event
+        yield Sent(
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            time=event.time,
+            data=event.data,
+            mode=message.mode,
+            published_at=published_at,
+            confirmed_at=confirmed_at,
+            refusal=planned.reason,
+        )

@@ -21,9 +21,23 @@ def processes() -> dict[str, list[str]]:
     """Base URLs by role, in the order of the processes' ids; empty where there is no /proc."""
     found: dict[str, list[str]] = {role: [] for role in ROLES}
     for pid, role in _ours():
-        for address in _listening(pid):
-            found[role].append(f"http://{address}")
+        addresses = _listening(pid)
+        own = _own_port(pid) if len(addresses) > 1 else None
+        for address in addresses:
+            if own is None or address.endswith(f":{own}"):
+                found[role].append(f"http://{address}")
     return found
+
+
+def _own_port(pid: int) -> str | None:
+    """Where a process answers for itself alone, if it shares its other port: see streams.sharing."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    name = b"STREAMS_API_METRICS_PORT="
+    ports = [word.removeprefix(name).decode(errors="replace") for word in variables if word.startswith(name)]
+    return next((port for port in ports if port.strip("0")), None)
 
 
 def role_of(command: Sequence[str]) -> str | None:

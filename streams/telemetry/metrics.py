@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from streams.telemetry.ages import Ages
+from streams.telemetry.boards import Boards
 from streams.telemetry.requests import current_trace_id
 from streams.telemetry.statements import Statements
 from streams.telemetry.version import own_version
@@ -97,6 +98,7 @@ class Metrics:
         self._define_queue_metrics()
         self._define_store_metrics()
         self._define_cache_metrics()
+        self.boards = Boards(self.registry)
         self._define_process_metrics()
         self._build_info.labels(own_version(), platform.python_version(), role).set(1)
         ProcessCollector(registry=self.registry)

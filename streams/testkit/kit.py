@@ -85,6 +85,7 @@ class Recorder:
     tags: set[str] = field(default_factory=set)
     redis: None = None
     rows: None = None
+    metrics: None = None
 
     async def invalidate(self, keys: AbstractSet[str], tags: AbstractSet[str]) -> None:
         self.keys |= keys

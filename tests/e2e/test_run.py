@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aio_pika
 import asyncpg
 import httpx
 import psutil
@@ -102,3 +103,25 @@ async def test_kill_nine_of_run_leaves_no_child(servers: Servers, database: asyn
         run.process.kill()
         await run.process.wait()
         await eventually(lambda: not any(child.is_running() for child in children), "all children ended", 30)
+
+
+async def test_a_role_that_fails_is_not_taken_apart_either(servers: Servers) -> None:
+    """Threads of its HTTP server may still run, and would abort the process: it leaves before that."""
+    async with await aio_pika.connect(servers.amqp) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("tasks.record_tasks", durable=True)  # of another type than ours
+    main = "import atexit; atexit.register(print, 'taken apart'); from streams.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        main,
+        "worker",
+        env={**os.environ, **servers.environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output = (await process.communicate())[0].decode()
+    assert process.returncode == 2, output
+    assert "streams: " in output, "what it was refused for is told"
+    assert "taken apart" not in output

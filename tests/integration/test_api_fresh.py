@@ -19,6 +19,7 @@ from handlers import agents, invalidations, tasks, votes
 from handlers.board_store import BoardStore
 from handlers.boards import boards_at
 from schemas.agents import AgentEvent
+from schemas.cache import Period
 from schemas.contract import Batch, Changes, Stream
 from schemas.envelope import Event
 from schemas.invalidations import CacheInvalidated, InvalidatedData
@@ -26,6 +27,7 @@ from schemas.tasks import TaskEvent
 from schemas.votes import RoundDecided, VoteEvent
 from streams.cache import connect_redis
 from streams.demo.simulator import SimEvent, simulate
+from streams.telemetry import Metrics
 from streams.updating import Updating
 from tests.api_support import NoCache, client_of, reading
 
@@ -42,9 +44,9 @@ async def test_every_cached_read_is_fresh_once_invalidations_are_applied(
     story = simulate(run="fresh", seed=1, start=datetime.now(UTC), rate=2000, events=100)
     paths = sample_paths(story)
     hits = misses = 0
-    redis = connect_redis(redis_url, "test-updater")
+    redis, metrics = connect_redis(redis_url, "test-updater"), Metrics()
     async with reading(database, redis_url) as (cached, cache), client_of(database, NoCache()) as direct:
-        updating = Updating(cache, redis, database)
+        updating = Updating(cache, redis, database, metrics)
         for exchange, events in batches(story, size=25):
             changes = await apply(database, exchange, events)
             await tell(updating, changes)
@@ -57,6 +59,10 @@ async def test_every_cached_read_is_fresh_once_invalidations_are_applied(
         boards = [await BoardStore(redis).top(board, 100) for board in boards_at(datetime.now(UTC))]
     await redis.aclose()
     assert all(boards), "leaderboards came from their sorted sets"
+    of_a_day = {"period": Period.DAILY, "result": "written"}
+    assert metrics.registry.get_sample_value("streams_board_updates_total", of_a_day), (
+        "the updater counted them"
+    )
     assert hits > len(paths), "most of it is cached from the batch before"
     assert misses > len(paths), "and some of it changed"
 

@@ -11,11 +11,15 @@ import sys
 import asyncpg
 import httpx
 import psutil
+import pytest
 from pydantic import SecretStr
 
+from schemas.errors import ConfigurationError
 from streams.api import Api
 from streams.health import free_port
+from streams.scrape import local, parse
 from streams.settings import Settings
+from streams.sharing import share
 from tests.support import eventually
 
 
@@ -83,19 +87,25 @@ async def test_workers_share_the_port_and_stop_together(database_url: str, redis
         sys.executable, "-m", "streams", "api", env=environment, stdout=asyncio.subprocess.PIPE
     )
 
-    def both_listen() -> bool:
-        listening = [
-            child
+    def listening() -> list[int]:
+        return [
+            connection.laddr.port
             for child in psutil.Process(process.pid).children()
             for connection in child.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            if connection.status == psutil.CONN_LISTEN
         ]
-        return len(listening) == 2
 
     try:
-        await eventually(both_listen, "both workers listen", 40)
+        await eventually(lambda: len(listening()) == 4, "both workers listen, on two ports each", 40)
+        assert listening().count(port) == 2
+        own = [f"http://127.0.0.1:{other}" for other in listening() if other != port]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await until_up(client)
+            assert (await client.get("/metrics")).status_code == 404
+        await _asked(f"http://127.0.0.1:{port}/v1/tasks", 20)
+        assert await _counted(own) == 20
+        found = [url for url in local.processes()["api"] if url in own or url.endswith(f":{port}")]
+        assert sorted(found) == sorted(own)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
         assert not await connects("127.0.0.1", port)
@@ -103,6 +113,31 @@ async def test_workers_share_the_port_and_stop_together(database_url: str, redis
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def _asked(url: str, times: int) -> None:
+    """Over a new connection each time: the kernel gives it to one of the processes."""
+    for _ in range(times):
+        async with httpx.AsyncClient() as client:
+            (await client.get(url)).raise_for_status()
+
+
+async def _counted(processes: list[str]) -> float:
+    """Requests for tasks that all of these processes have answered."""
+    async with httpx.AsyncClient() as client:
+        samples = [parse((await client.get(f"{url}/metrics")).text, 0) for url in processes]
+    return sum(
+        sample.total("streams_http_request_duration_seconds_count", route="/v1/tasks") or 0
+        for sample in samples
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"api_metrics_port": 65_534}, {"api_metrics_port": 8000, "http_port": 8002}]
+)
+async def test_ports_of_their_own_must_be_ports_and_not_the_shared_one(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match="STREAMS_API_METRICS_PORT"):
+        await share(Settings.load(api_workers=3, **settings))
 
 
 async def test_forwarded_addresses_are_believed_from_proxies_that_are_named(

@@ -62,15 +62,22 @@ async def test_there_is_one_holder_at_a_time_and_tokens_grow(client: Redis) -> N
 
 
 async def test_who_comes_second_is_told_or_waits(client: Redis) -> None:
-    locks = Locks(client)
+    locks, waiting = Locks(client), Locks(client)
+    tries: list[object] = []
+
+    async def counted(*args: object) -> object:
+        tries.append(await client.eval(*args))
+        return tries[-1]
+
+    waiting._redis = type("Counted", (), {"eval": staticmethod(counted)})()
     async with locks.hold("work") as first:
         with pytest.raises(LockTaken):
             await locks.acquire("work")
         async with locks.hold("other"):
             pass
-        second = asyncio.create_task(locks.acquire("work", wait=20))
+        second = asyncio.create_task(waiting.acquire("work", wait=20))
         await first.extend()
-        await asyncio.sleep(0)
+        await eventually(lambda: len(tries) >= 2, "it tries again and again")
         assert not second.done()
     assert (await second).fence > first.fence
 
@@ -92,12 +99,17 @@ async def test_a_holder_that_died_is_followed_and_refused_afterwards(client: Red
 async def test_a_lock_that_is_kept_outlives_its_ttl_and_ends_with_its_block(client: Redis) -> None:
     locks = Locks(client, ttl=SHORT)
     async with locks.hold("work", at_most=60) as lock:
-        await asyncio.sleep(3 * SHORT)
+        await client.set("as-old", b"x", px=int(2000 * SHORT))
+        await eventually(lambda: _is_gone(client, "as-old"), "twice the TTL is over")
         await lock.extend()
         with pytest.raises(LockTaken):
             await locks.acquire("work")
     async with locks.hold("work"):
         pass
+
+
+async def _is_gone(client: Redis, key: str) -> bool:
+    return await client.get(key) is None
 
 
 async def test_who_hangs_does_not_hold_it_for_ever(client: Redis) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -105,10 +106,13 @@ async def processes(servers: Servers) -> AsyncIterator[dict[str, int]]:
 
 async def traffic(servers: Servers, api: int) -> None:
     """Events, one of them bad, and reads, until cancelled: counters count from their second sample on."""
+    agent = str(uuid4())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api}/v1") as reader:
         while True:
             tasks = [uuid7() for _ in range(20)]
             events = [event("task.created", {"task_id": str(task), "kind": "x"}) for task in tasks]
+            events.append(event("task.assigned", {"task_id": str(tasks[0]), "agent_id": agent}))
+            events.append(event("task.completed", {"task_id": str(tasks[0])}, seconds=0.001))
             await publish(servers.amqp, "tasks", [*events, event("task.created", {"task_id": "none"})])
             for task in tasks:
                 await reader.get(f"/tasks/{task}")
@@ -144,6 +148,8 @@ async def test_every_query_finds_what_it_asks_for(
             assert measured.processes == 3
             assert {name for name, number in measured.numbers.items() if number is None} == set()
             assert measured.numbers["availability"] == 1
+        assert await server.query('streams_board_builds_total{job="api"}')
+        assert await server.query('streams_board_updates_total{job="updater"}')
         examples = await server.get(
             "query_exemplars?query=streams_stage_seconds_bucket&start=0&end=9999999999"
         )

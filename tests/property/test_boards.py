@@ -24,6 +24,7 @@ from schemas.errors import LockLost, LockTaken
 from schemas.invalidations import CacheInvalidated, InvalidatedData
 from streams.cache import connect_redis
 from streams.locks import Locks
+from streams.telemetry import Metrics
 
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=back) for back in (0, 0, 0, 1, 3, 8, 33, 70)]
@@ -230,6 +231,38 @@ async def test_an_agent_and_those_around_it_are_those_of_sql(database: asyncpg.P
                 if found:
                     assert standing is not None
                     assert standing.size == found[0]["size"]
+
+
+async def test_what_becomes_of_a_board_is_counted(client: Redis) -> None:
+    metrics = Metrics()
+    store, board = BoardStore(client, metrics.boards), boards_at(datetime.now(UTC))[-1]
+
+    def counted(name: str, **result: str) -> float | None:
+        return metrics.registry.get_sample_value(f"streams_board_{name}", {"period": board.period, **result})
+
+    await store.begin(board, fence=1)
+    await store.finish(board, fence=1)
+    early, late = [(await store.tickets([board]))[0] or 0 for _ in range(2)]
+    await store.apply(board, late, [Line(agent, None, Score(2, 0, 0, 0)) for agent in AGENTS[:3]])
+    await store.apply(board, early, [Line(agent, None, Score(1, 0, 0, 0)) for agent in AGENTS[2:5]])
+    assert counted("updates_total", result="written") == 5
+    assert counted("updates_total", result="refused") == 1
+    await store.top(board, 1)
+    assert counted("agents") == 5
+    for key in board.keys[:2]:
+        assert await client.pttl(key) > 0, "a board that was empty when it was built expires, too"
+    await store.begin(board, fence=3)
+    await store.apply(board, late, [Line(AGENTS[5], None, Score(1, 0, 0, 0))])
+    assert counted("updates_total", result="written") == 6
+    assert counted("updates_total", result="refused") == 2, "what is being built is later than that"
+    with pytest.raises(LockLost):
+        await store.finish(board, fence=2)
+    assert (counted("builds_total", result="done"), counted("builds_total", result="lost")) == (1, 1)
+    for _ in range(2):
+        await store.drop([board])
+    assert counted("drops_total") == 1, "the second time there was nothing to be dropped"
+    metrics.boards.sized(board.period, board.since - timedelta(days=1), 100)
+    assert counted("agents") == 5, "of the latest board"
 
 
 def test_around_midnight_there_are_the_boards_of_both_days() -> None:

@@ -12,6 +12,7 @@ import pytest
 from streams.bench import everything, pages
 from streams.bench.finding import Finding, Findings
 from streams.bench.options import By, Options
+from streams.bench.results import BASELINES
 from streams.bench.scaling import options_for
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -65,6 +66,23 @@ def test_a_run_whose_checks_fail_says_so_on_the_page() -> None:
     findings.runs[0].checks["stored"] = False
     assert not findings.ok
     assert "NOT ALL CHECKS HOLD" in pages.section(measured(findings), [])
+
+
+def test_every_baseline_has_its_line_and_its_bar() -> None:
+    rates = {"ceiling": 160_000.0, "ceiling in batches": 80_000.0, "bare": 30_000.0, "plain": 500.0}
+    assert set(rates) == set(BASELINES)
+    result: dict[str, Any] = {
+        "summary": {"events_per_second": {"median": 20_000.0, "low": 1.0, "high": 2.0}},
+        "baselines": {name: {"figures": {"events_per_second": rate}} for name, rate in rates.items()},
+        "ratios": {name: 20_000 / rate for name, rate in rates.items()},
+        "runs": [{}],
+    }
+    result["baselines"]["ceiling in batches"]["figures"]["cpu_us.postgres"] = 12.3
+    lines = list(pages.tables(result))
+    assert f"| {BASELINES['ceiling in batches']} | 80,000 | 0.25 | 12.3 |" in lines
+    assert f"| {BASELINES['plain']} | 500.0 | 40.00 |  |" in lines
+    (svg,) = pages.plots("batch", result).values()
+    assert all(f">{name}</text>" in svg for name in ("service", *rates))
 
 
 def test_large_payloads_make_a_backlog_of_fewer_events() -> None:

@@ -11,11 +11,11 @@ from pamqp import commands, frame, header
 
 from schemas.agents import AgentEvent
 from schemas.envelope import event_types
-from schemas.tasks import TaskEvent
+from schemas.tasks import TaskCreated, TaskEvent
 from schemas.votes import VoteEvent
 from streams.acks import AckTracker
 from streams.bench.amqp import Producer, encode
-from streams.bench.story import Message, Story, arrays, singles
+from streams.bench.story import Creations, Message, Story, arrays, singles
 from streams.decode import Decoder, Window
 from streams.delivery import Delivery, Item
 
@@ -71,6 +71,15 @@ def test_what_is_told_is_what_was_said() -> None:
     assert (told.events, told.ids) == (3_000, ids)
     assert (told.tasks, told.completed) == (types["task.created"], types["task.completed"])
     assert (told.rounds, told.agents) == (types["round.opened"], types["agent.registered"])
+
+
+def test_tasks_that_are_only_created_are_all_told_and_all_different() -> None:
+    story = Creations("test", seed=5)
+    events = [item.event for item in decoded(list(arrays(story.events(1_000), 100, Random(1))))]
+    assert {event.type if event else None for event in events} == {"task.created"}
+    assert len({event.data.task_id for event in events if isinstance(event, TaskCreated)}) == 1_000
+    told = story.told
+    assert (told.events, told.tasks, told.completed, told.rounds, told.agents) == (1_000, 1_000, 0, 0, 0)
 
 
 def test_arrays_hold_events_of_one_exchange_up_to_their_size() -> None:

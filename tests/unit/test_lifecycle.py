@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import Unavailable
 from streams.health import Health
-from streams.lifecycle import until_up
+from streams.lifecycle import exit_status, until_up
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,21 @@ async def test_a_bug_is_not_waited_out() -> None:
 
     with pytest.raises(KeyError):
         await until_up(Health(), "the server", connect)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SystemExit(), 0),
+        (SystemExit(7), 7),
+        (SystemExit("words"), 1),
+        (Unavailable("on purpose"), 2),
+        (KeyboardInterrupt(), 1),
+        (KeyError("a bug"), 1),
+    ],
+    ids=repr,
+)
+def test_a_role_that_raised_ends_with_the_status_that_it_would_have_had(
+    error: BaseException, status: int
+) -> None:
+    assert exit_status(error) == status

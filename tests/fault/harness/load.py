@@ -18,7 +18,8 @@ from aio_pika.exceptions import AMQPError
 from aiormq.channel import Channel
 
 from streams.demo.faults import plan_faults
-from streams.demo.ledger import Key, Ledger, Sent
+from streams.demo.ledger import Key, Ledger
+from streams.demo.publish import lines_of
 from streams.demo.simulator import AGENTS, ORCHESTRATOR, SimEvent, simulate
 from streams.demo.traffic import Message, Planned, disturb, pack
 
@@ -82,21 +83,7 @@ class Load:
                 self.attempted.add((planned.event.source, planned.event.id))
 
     def note_confirm(self, message: Message, published_at: float) -> None:
-        now = time.time()
-        self.ledger.record(
-            Sent(
-                id=planned.event.id,
-                source=planned.event.source,
-                type=planned.event.type,
-                time=planned.event.time,
-                data=planned.event.data,
-                mode=message.mode,
-                published_at=published_at,
-                confirmed_at=now,
-                refusal=planned.reason,
-            )
-            for planned in message.events
-        )
+        self.ledger.record(lines_of(message, published_at, time.time()))
         for planned in message.events:
             if planned.reason is None:
                 self._introduce(planned.event)

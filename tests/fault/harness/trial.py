@@ -13,6 +13,7 @@ import aio_pika
 import asyncpg
 import httpx
 
+from streams.demo.run import alongside
 from streams.demo.traffic import Message
 from streams.registry import load_subscriptions
 from streams.settings import Settings
@@ -199,7 +200,7 @@ async def trial(
             # The API is asked by readers who stay: it goes to the servers directly.
             (api,) = await fleet.start("api", **corner.environment, STREAMS_PROFILE="development")
             await fleet.ready()
-            async with _alongside(here.readers.read(api.base)), _counting(row, corner):
+            async with alongside(here.readers.read(api.base)), _counting(row, corner):
                 yield here
                 await here.settle()
             await _check(here)
@@ -258,22 +259,10 @@ async def _collect_decisions(corner: Corner) -> None:
 
 
 @asynccontextmanager
-async def _alongside(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()
-
-
-@asynccontextmanager
 async def _counting(row: Row, corner: Corner) -> AsyncIterator[None]:
     """Add up what the broker redelivers. Its counters start again when it does; the last few seconds before
     that, and before the end, may be missing."""
-    async with _alongside(_count_redelivered(row, corner)):
+    async with alongside(_count_redelivered(row, corner)):
         yield
 
 
