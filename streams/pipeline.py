@@ -234,8 +234,11 @@ class Pipeline:
     ) -> None:
         """Acknowledge, then tell telemetry."""
         done = time.perf_counter()
-        for item in items:
+        ages = []
+        for item in items:  # once: by now each of them has left the processor's caches
             item.delivery.settle()
+            if item.event is not None:
+                ages.append((applied.at - item.event.time).total_seconds())
         with trace.settle(len(items)):
             await self._acknowledge(items)
         trace.end(trigger=trigger, size=len(items), repeats=applied.repeats)
@@ -247,7 +250,6 @@ class Pipeline:
         metrics.transaction.observe(applied.seconds, example)
         metrics.publish.observe(done - started - applied.seconds, example)
         metrics.settle.observe(time.perf_counter() - done, example)
-        ages = [(applied.at - i.event.time).total_seconds() for i in items if i.event is not None]
         self._observe_ages(ages, trace.recorded_id)
 
     async def _publish(self, applied: Applied, trace: BatchTrace) -> None:
