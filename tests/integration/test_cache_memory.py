@@ -33,7 +33,7 @@ async def new_cache(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[Cac
 async def test_memory_answers_without_redis_until_it_hears(
     new_cache: Callable[..., Awaitable[Cache]],
 ) -> None:
-    cache, other, database = await new_cache(refresh=False), await new_cache(refresh=False), Database()
+    cache, other, database = await new_cache(refresh=None), await new_cache(refresh=None), Database()
     for reader in (cache, other):
         await reader.get(KEY, database.load, ttl=60, tags=(TAG,))
     assert (await other.get(KEY, database.load, ttl=60, tags=(TAG,))).source is Source.MEMORY
@@ -119,7 +119,7 @@ def orders(reader: tuple[Step, ...]) -> Iterator[list[str]]:
 async def test_in_no_order_does_memory_hold_what_was_heard_to_be_stale(
     new_cache: Callable[..., Awaitable[Cache]], program: Program, steps: int, by_tag: bool
 ) -> None:
-    cache, writing = await new_cache(refresh=False), await new_cache()
+    cache, writing = await new_cache(refresh=None), await new_cache()
     names = {"keys": set() if by_tag else {KEY}, "tags": {TAG} if by_tag else set()}
     total, stale = 0, []
     for order in orders(program(cache, Database())):
