@@ -148,7 +148,7 @@ async def _measure(place: Place, load: Load, processes: Processes, workers: list
     if load.reads:
         figures |= read_figures | {
             f"cores busy: {name}": (end.cpu[name] - start.cpu[name]) / (end.begun - start.begun)
-            for name in ("api", "postgresql", "redis")
+            for name in ("api", "postgres", "redis")
             if name in start.cpu
         }
         curves["read_ms"] = reads.latency.curve()

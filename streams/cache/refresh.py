@@ -254,7 +254,9 @@ class Refresher:
         """What is overtaken is offered again by what overtook it, as soon as that is heard."""
         if filled is not Filled.BUSY:
             self._counter(job).labels(_RESULTS[filled]).inc()
-        elif job.tries < _TRIES and not self._local.holds(job.want.key):
+        elif self._local.holds(job.want.key):
+            self._counter(job).labels("shared").inc()
+        elif job.tries < _TRIES:
             job.due = self._clock() + _FIRST_PAUSE * 2**job.tries
             job.tries += 1
             self._together.waiting.add(job)
