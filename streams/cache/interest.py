@@ -8,7 +8,7 @@ from typing import Final
 HALF_LIFE: Final = 30.0
 """Seconds after which what was counted counts for half."""
 
-_MEMORY: Final = 500
+_MEMORY: Final = 200
 
 
 @dataclass(slots=True)
@@ -35,9 +35,9 @@ class Interest:
 
 @dataclass(slots=True)
 class Payoff:
-    """Of the last few hundred values that were read ahead, the share that somebody read before it went."""
+    """Of the last two hundred values that were read ahead, the share that somebody read before it went."""
 
-    share: float = 0.1
+    share: float = 0.05
 
     def note(self, *, used: bool) -> None:
         self.share += (used - self.share) / _MEMORY

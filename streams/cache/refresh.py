@@ -36,7 +36,7 @@ _LEAST_WORTH: Final = 0.05
 _LEAST_ALONE: Final = 0.5
 _LUKEWARM: Final = 0.1
 _PATIENCE: Final = 0.25
-"""Seconds that a key worth less than that waits: invalidated again meanwhile, it is loaded once."""
+"""Seconds that a key worth less waits at most: others come, or it is invalidated again meanwhile."""
 _PAYS: Final = 0.02
 """Share of what was read ahead that must be read for reading ahead to have all of the budget."""
 _PROBE: Final = 0.02
@@ -174,9 +174,8 @@ class Refresher:
 
     def _offer_read(self, key: str, group: Group, worth: float, want: Want | None) -> None:
         if worth >= _LEAST_WORTH:
-            wait = 0.0 if worth >= _LUKEWARM else _PATIENCE
-            job = Job(want or _want(key, group), worth, self._clock() + wait, group)
-            self._together.waiting.add(job)
+            due = self._due(patient=worth < _LUKEWARM)
+            self._together.waiting.add(Job(want or _want(key, group), worth, due, group))
 
     def _offer_new(self, key: str, group: Group, *, again: bool) -> bool | None:
         """Whether there was room for it; None for what is not new."""
@@ -188,9 +187,14 @@ class Refresher:
             1, min(1.0, max(_PROBE, share / _PAYS))
         ):
             return False
-        wait = _PATIENCE if again and share < _LUKEWARM else 0.0
-        self._together.waiting.add(Job(_want(key, group, ahead=True), share, self._clock() + wait, group))
+        due = self._due(patient=share < (_LUKEWARM if again else _PAYS))
+        self._together.waiting.add(Job(_want(key, group, ahead=True), share, due, group))
         return True
+
+    def _due(self, *, patient: bool) -> float:
+        """Now, or at the next of the moments at which all that is not urgent is loaded together."""
+        now = self._clock()
+        return (now // _PATIENCE + 1) * _PATIENCE if patient else now
 
     def _shed(self, job: Job) -> None:
         self._counter(job).labels("shed").inc()
@@ -220,12 +224,12 @@ class Refresher:
             return []
         now = self._clock()
         while lane.waiting:
-            due = lane.waiting.next_due() - now
-            if due > 0:
-                return self._wake_later(lane, due)
-            room = self._rate.take(min(lane.at_once, len(lane.waiting)))
-            if not room:
-                return self._wake_later(lane, self._rate.wait)
+            wanted = min(lane.at_once, lane.waiting.due(now))
+            if not wanted:
+                return self._wake_later(lane, lane.waiting.next_due() - now)
+            room = self._rate.take(wanted)
+            if not room:  # not a few at once: what is scarce is best used by full statements
+                return self._wake_later(lane, self._rate.wait(wanted))
             jobs = [job for job in lane.waiting.pick(room, now) if not self._local.holds(job.want.key)]
             if jobs:
                 return jobs

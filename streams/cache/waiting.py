@@ -45,7 +45,7 @@ class Rate:
         self._at = clock()
 
     def take(self, count: int, share: float = 1.0) -> int:
-        """Up to `count` of them, of what there is now.
+        """So many of them, or as many as there ever are at once; 0 if they are not there yet.
 
         Args:
             share: of the rate, since it was last asked.
@@ -53,14 +53,15 @@ class Rate:
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self.each_second * share)
         self._at = now
-        taken = min(count, int(self._left))
-        self._left -= taken
-        return taken
+        count = min(count, int(self._most))
+        if self._left < count:
+            return 0
+        self._left -= count
+        return count
 
-    @property
-    def wait(self) -> float:
-        """Seconds until there is one more."""
-        return max(0.0, (1 - self._left) / self.each_second)
+    def wait(self, count: int) -> float:
+        """Seconds until there are so many."""
+        return max(0.0, (min(count, self._most) - self._left) / self.each_second)
 
 
 @dataclass(slots=True)
@@ -97,6 +98,10 @@ class Waiting:
         for job in picked:
             del self._jobs[job.want.key]
         return picked
+
+    def due(self, now: float) -> int:
+        """How many are due."""
+        return sum(job.due <= now for job in self._jobs.values())
 
     def next_due(self) -> float:
         """When the next one is due; there must be one."""

@@ -45,6 +45,7 @@ def test_the_least_useful_are_shed_and_a_key_waits_once() -> None:
     assert len(waiting) == 76
     assert [job.want.key for job in waiting.pick(2, now=1.0)] == ["q:26", "q:100"]
     assert "q:26" not in waiting
+    assert (waiting.due(1.0), waiting.due(9.0)) == (73, 74)
     assert waiting.next_due() == 0.0
     assert len(waiting.pick(100, now=1.0)) == 73
     assert waiting.next_due() == 9.0
@@ -53,13 +54,14 @@ def test_the_least_useful_are_shed_and_a_key_waits_once() -> None:
 def test_a_rate_gives_no_more_than_it_has() -> None:
     now = Now(0.0)
     rate = Rate(100, now)
-    assert (rate.take(50), rate.take(1), rate.wait) == (10, 0, 0.01)
+    assert (rate.take(50), rate.take(1), rate.wait(1)) == (10, 0, 0.01)
     now.seconds = 0.055
-    assert rate.take(50) == 5
+    assert (rate.take(50), rate.take(5)) == (0, 5)
+    assert 0.094 < rate.wait(50) < 0.096
     now.seconds = 60.0
     assert rate.take(50) == 10
     now.seconds = 60.1
-    assert rate.take(50, share=0.5) == 5
+    assert rate.take(5, share=0.5) == 5
 
 
 def test_reading_ahead_has_a_quarter_of_memory_and_its_yield_is_counted() -> None:
