@@ -19,10 +19,17 @@ from schemas.cache import AGENT_PREFIX, TASK_PREFIX, Ttl, agent_key, task_key
 
 AGENTS_BY_ID: Final = f"SELECT {', '.join(views.AGENT)} FROM agents WHERE id = ANY($1::uuid[])"  # noqa: S608
 
-# The range of creation times is what keeps it to their partitions, even in a plan for any parameters.
+# Each key is looked up as if it were alone (OFFSET 0 keeps the planner from reading the range of new tasks
+# instead, of which its statistics know nothing yet); the range says which partitions it is about.
 TASKS_BY_ID: Final = f"""
-SELECT {", ".join(views.TASK)} FROM tasks
-WHERE id = ANY($1::uuid[]) AND created_at BETWEEN $2 AND $3
+SELECT {", ".join(f"task.{name}" for name in views.TASK)}
+FROM unnest($1::uuid[], $2::timestamptz[]) AS wanted (id, created_at)
+CROSS JOIN LATERAL (
+    SELECT * FROM tasks
+    WHERE tasks.id = wanted.id AND tasks.created_at = wanted.created_at
+        AND tasks.created_at BETWEEN $3 AND $4
+    OFFSET 0
+) task
 """  # noqa: S608
 
 
@@ -43,7 +50,8 @@ def groups(rows: Rows) -> tuple[Group, ...]:
         born = {id_: instant for id_ in _ids(keys) if (instant := instant_of(id_)) is not None}
         if not born:
             return {}
-        found = await rows.fetch(TASKS_BY_ID, list(born), min(born.values()), max(born.values()))
+        times = list(born.values())
+        found = await rows.fetch(TASKS_BY_ID, list(born), times, min(times), max(times))
         return {task_key(row["id"]): encode(row) for row in found}
 
     async def load_agents(keys: Sequence[str]) -> Mapping[str, bytes]:

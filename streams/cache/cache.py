@@ -117,7 +117,7 @@ class Cache:
             Exception: what `load` raises; nothing because of Redis.
         """
         if self._local is not None and not self._loading.database.is_open:
-            slot = self._local.get(key)
+            slot = None if is_strict(key) else self._local.get(key)
             if slot is not None:
                 self._local_hit.inc()
                 return Cached(slot.value, Source.MEMORY)
