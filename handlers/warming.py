@@ -1,8 +1,7 @@
 """Warming: what readers will ask for first is in Redis before they come.
 
 A warm fill is a fill: each key goes through the cache's own protocol, which takes the lease before the load,
-so that nothing it stores is older than an invalidation that was applied. Only the loads are put together:
-one statement for all keys of a chunk, begun when every one of them has its lease.
+so that nothing it stores is older than an invalidation that was applied. A chunk of keys is one statement.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
-from handlers import views
 from handlers.board_builds import Locks, build
 from handlers.board_store import BoardStore, Meter
 from handlers.boards import boards_at
 from handlers.paging import encode
-from handlers.reads import SESSION_SECONDS, Cache
+from handlers.reads import SESSION_SECONDS
+from handlers.together import AGENTS_BY_ID
 from schemas.cache import Ttl, agent_key, session_token_key
 from schemas.errors import LockTaken, StreamsError
 
@@ -36,14 +35,18 @@ SELECT token_hash, id, user_id, roles, expires_at FROM sessions
 WHERE token_hash = ANY($1::bytea[]) AND expires_at > now()
 """
 ACTIVE_AGENTS: Final = "SELECT id FROM agents WHERE status = 'active' ORDER BY updated_at DESC LIMIT $1"
-AGENTS: Final = f"SELECT {', '.join(views.AGENT)} FROM agents WHERE id = ANY($1::uuid[])"  # noqa: S608
-
 _CHUNK: Final = 32  # at once: requests need connections to Redis, too
 _TELL_EVERY: Final = 1000
 
 LoadMany = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
 Progress = Callable[[str, int, int], None]
 """Told what is being warmed, how many of it are done, and of how many."""
+
+
+class Cache(Protocol):
+    """What warming needs of `streams.cache.Cache`."""
+
+    async def fill(self, keys: Sequence[str], load: LoadMany, *, ttl: int) -> Mapping[str, bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,47 +77,6 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class Together:
-    """Loads of many keys by one statement, once every caller has either asked for a load or left."""
-
-    def __init__(self, load_many: LoadMany, callers: int) -> None:
-        self._load_many = load_many
-        self._missing = callers
-        self._asked: dict[str, asyncio.Future[bytes | None]] = {}
-        self._all_here = asyncio.Event()
-        self._is_over = False
-
-    async def load(self, key: str) -> bytes | None:
-        """One caller's load."""
-        if self._is_over or key in self._asked:
-            return (await self._load_many([key])).get(key)
-        self._asked[key] = asyncio.get_running_loop().create_future()
-        self.left()
-        return await self._asked[key]
-
-    def left(self) -> None:
-        """A caller will not come any more."""
-        self._missing -= 1
-        if self._missing <= 0:
-            self._all_here.set()
-
-    async def run(self) -> Mapping[str, bytes]:
-        """Wait for the callers, then load; what they get is what is returned. Raises what the load raises."""
-        try:
-            await self._all_here.wait()
-            self._is_over = True
-            found = await self._load_many(list(self._asked)) if self._asked else {}
-        except BaseException:
-            self._is_over = True
-            for asked in self._asked.values():  # their leases are given back
-                asked.cancel()
-            raise
-        for key, asked in self._asked.items():
-            if not asked.done():
-                asked.set_result(found.get(key))
-        return found
 
 
 class Warmer:
@@ -176,7 +138,7 @@ class Warmer:
         ids = {agent_key(row[0]): row[0] for row in rows}
 
         async def load(keys: Sequence[str]) -> Mapping[str, bytes]:
-            found = await self._pool.fetch(AGENTS, [ids[key] for key in keys])
+            found = await self._pool.fetch(AGENTS_BY_ID, [ids[key] for key in keys])
             return {agent_key(row["id"]): encode(dict(row)) for row in found}
 
         return await self._fill("agents", list(ids), load, Ttl.AGENT_STATE, report, tell)
@@ -202,7 +164,7 @@ class Warmer:
             if report.bytes >= self._bounds.bytes:
                 report.ended = "bytes"
                 break
-            found = await self._fill_chunk(chunk, load, ttl)
+            found = await self._cache.fill(chunk, load, ttl=ttl)
             loaded += len(found)
             report.bytes += sum(map(len, found.values()))
             done += len(chunk)
@@ -210,29 +172,6 @@ class Warmer:
                 tell(what, done, len(keys))
                 tell_at += _TELL_EVERY
         return loaded
-
-    async def _fill_chunk(self, keys: Sequence[str], load: LoadMany, ttl: int) -> Mapping[str, bytes]:
-        together = Together(load, len(keys))
-
-        async def fill(key: str) -> None:
-            asked = False
-
-            async def once() -> bytes | None:
-                nonlocal asked
-                asked = True
-                return await together.load(key)
-
-            try:
-                await self._cache.get(key, once, ttl=ttl)
-            finally:
-                if not asked:
-                    together.left()
-
-        filling = [asyncio.create_task(fill(key)) for key in keys]
-        try:
-            return await together.run()
-        finally:
-            await asyncio.gather(*filling, return_exceptions=True)
 
 
 def _log_progress(what: str, done: int, of: int) -> None:

@@ -58,6 +58,7 @@ def user_key(user_id: UUID) -> str:
 
 
 AGENT_PREFIX: Final = "ag:"
+TASK_PREFIX: Final = "t:"
 SCORE_PREFIX: Final = "score:"
 
 
@@ -66,7 +67,7 @@ def agent_key(agent_id: UUID) -> str:
 
 
 def task_key(task_id: UUID) -> str:
-    return f"t:{task_id}"
+    return f"{TASK_PREFIX}{task_id}"
 
 
 def session_key(session_id: UUID) -> str:

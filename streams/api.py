@@ -19,11 +19,14 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from handlers.access import Quota
 from handlers.api import Limits as ApiLimits
 from handlers.api import create_app
+from handlers.gate import Gate
 from handlers.leaderboards import Leaderboards
+from handlers.selecting import Rows
+from handlers.together import groups
 from handlers.warming import Warmer
 from streams.asyncapi import Limits, build, to_html, to_json, to_yaml
 from streams.bus import CacheBus
-from streams.cache import Cache, Keeping, LocalLimits, connect_redis
+from streams.cache import Cache, Keeping, LocalLimits, Refreshing, connect_redis
 from streams.database import Database
 from streams.health import free_port
 from streams.http import embedded
@@ -67,6 +70,7 @@ class Api:
             metrics=self._telemetry.metrics,
             keeping=Keeping(stale_seconds=settings.cache_stale_seconds),
             local=_memory(settings),
+            refresh=Refreshing(settings.refresh_rate, settings.read_ahead_seconds),
         )
         self._limiter = RateLimiter(redis)
         self._redis = redis
@@ -81,6 +85,7 @@ class Api:
         leaderboards = Leaderboards(
             self._database.pool, self._redis, Locks(self._redis), self._telemetry.metrics.boards
         )
+        self._cache.load_together(groups(Rows(self._database.pool, Gate(1))))
         requests = Requests(traced(self._app(leaderboards), self._telemetry.tracing))
         self._telemetry.metrics.http_requests_in_flight.set_function(lambda: requests.count)
         self._telemetry.metrics.ready.set(1)

@@ -146,6 +146,10 @@ class Settings(BaseSettings):
     """Bytes that these may take, about."""
     l1_seconds: float = Field(60, gt=0)
     """How long one is held at most."""
+    refresh_rate: float = Field(1000, ge=0, le=100_000)
+    """Keys a second that a process of the read API loads again, or ahead, at most; 0: none."""
+    read_ahead_seconds: float = Field(30, ge=0, le=3600)
+    """How old a task may be to be loaded before anybody has asked for it; 0: none is."""
     cache_stale_seconds: int = Field(600, ge=0)
     """How long a cached value whose time is up may stand in, marked as stale, while PostgreSQL is down."""
 

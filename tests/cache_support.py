@@ -75,6 +75,21 @@ def interleavings(*programs: tuple[Step, ...]) -> Iterator[list[Step]]:
                 yield [program[0], *tail]
 
 
+async def no_step() -> None: ...
+
+
+def orders(reader: Sequence[str]) -> Iterator[list[str]]:
+    """Orders of a reader and two writers, each of which commits, invalidates in Redis, and is heard of.
+
+    The writers are alike: only those where the first commits first.
+    """
+    writers = [tuple((f"{what} {n}", no_step) for what in ("commit", "invalidate", "hear")) for n in "12"]
+    for shape in interleavings(tuple((name, no_step) for name in reader), *writers):
+        names = [name for name, _ in shape]
+        if names.index("commit 1") < names.index("commit 2"):
+            yield names
+
+
 class Proxy:
     """A TCP proxy to Redis that can be cut, or made to swallow what it is sent."""
 
@@ -135,9 +150,6 @@ class Proxy:
                     sink.write(data)
                     await sink.drain()
         sink.close()
-
-
-async def no_step() -> None: ...
 
 
 class Now:

@@ -61,8 +61,11 @@ def api(rate: float, seconds: float) -> Load:
 
 
 def mixed(reads: float, writes: float, seconds: float) -> dict[str, Load]:
-    """Reads by Zipf's law under writes. *cold*: nothing is cached at the start; *warm*: all that is stored
-    has been read once, as after some hours; *newest first*: warm, and people read what has just happened."""
+    """Reads by Zipf's law under writes.
+
+    *cold*: Redis is empty, the API has just started; *warm*: all that is stored has been read once, as after
+    some hours; *newest first*: warm, and people read what has just happened.
+    """
     cold = Load(seconds, writes=writes, reads=reads, warm_up=min(5.0, seconds / 2), preload=_PRELOAD)
     warm = replace(cold, warm=True)
     return {"cold": cold, "warm": warm, "newest first": replace(warm, newest_first=True)}

@@ -82,13 +82,20 @@ async def run(place: Place, load: Load) -> Finding:
     await place.empty()
     workers = ["worker"] if load.workers == 1 else [f"worker-{n + 1}" for n in range(load.workers)]
     async with Processes(place.urls.environment(), place.folder, load.export) as processes:
-        roles = [*workers, "updater", *(["api"] if load.reads or load.check else [])]
-        for name in roles:
-            processes.start(name.partition("-")[0], name)
-        await processes.ready(*roles)
+        await _up(processes, *workers, "updater")
         if load.preload:
             await store(place, processes, load.preload, load, workers)
+        if load.reads or load.check:
+            # Not before: it would read ahead what is stored now, and nothing would be cold.
+            await place.cache.flushdb()
+            await _up(processes, "api")
         return await _measure(place, load, processes, workers)
+
+
+async def _up(processes: Processes, *names: str) -> None:
+    for name in names:
+        processes.start(name.partition("-")[0], name)
+    await processes.ready(*names)
 
 
 async def store(
@@ -139,7 +146,11 @@ async def _measure(place: Place, load: Load, processes: Processes, workers: list
         cpu = cpu_per_event(start, end, round(load.writes * load.seconds))
         figures |= {f"cpu_us.{name}": value for name, value in cpu.items()} if not load.reads else {}
     if load.reads:
-        figures |= read_figures
+        figures |= read_figures | {
+            f"cores busy: {name}": (end.cpu[name] - start.cpu[name]) / (end.begun - start.begun)
+            for name in ("api", "postgres", "redis")
+            if name in start.cpu
+        }
         curves["read_ms"] = reads.latency.curve()
         checks["every read was answered"] = reads.failed == 0
     for report in reports:

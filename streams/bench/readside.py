@@ -24,6 +24,11 @@ _STORED: Final = "SELECT id FROM {table} ORDER BY hashtext(id::text), id LIMIT $
 _NEWEST: Final = "SELECT id FROM {table} ORDER BY created_at DESC, id LIMIT $1"
 _NEW_TASKS: Final = "SELECT id FROM tasks WHERE created_at >= $1 AND created_at < $2 ORDER BY id"
 _LEVELS: Final = ("l1", "redis")
+_CAME_OF_IT: Final = ("done", "shared", "overtaken", "shed", "failed")
+_UNASKED: Final = (
+    ("refreshes", "streams_cache_refreshes_total", _CAME_OF_IT),
+    ("read ahead", "streams_cache_read_ahead_total", (*_CAME_OF_IT, "used", "unused")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ async def read(
             reads = await reader.run(population.path, readers.rate, readers.seconds, readers.warm_up)
         finally:
             await reader.close()
-    levels = _by_level(before, await processes.metrics("api"))
+    after = await processes.metrics("api")
+    levels = _by_level(before, after)
     lookups = max(1.0, readers.rate * readers.seconds)
     lost = await _evicted(place) - evicted + levels.pop("evicted")
     sources = {f"reads.{source}": float(count) for source, count in sorted(reads.sources.items())}
@@ -64,6 +70,7 @@ async def read(
         "hit_ratio": reads.hit_ratio,
         **misses.figures(),
         **levels,
+        **_unasked(before, after, lookups),
         "evictions per read": lost / lookups,
     }
 
@@ -81,6 +88,21 @@ def _by_level(before: Samples, after: Samples) -> dict[str, float]:
             found[f"hits of level {level}"] = counts["hit"] / asked
     evictions = "streams_cache_evictions_total"
     return found | {"evicted": total(after, evictions) - total(before, evictions)}
+
+
+def _unasked(before: Samples, after: Samples, reads: float) -> dict[str, float]:
+    """What the cache loaded by itself, and all that PostgreSQL was asked for, per read."""
+
+    def grown(name: str, **labels: str) -> float:
+        return (total(after, name, **labels) - total(before, name, **labels)) / reads
+
+    found = {
+        f"{what} per read, {result}": count
+        for what, name, results in _UNASKED
+        for result in results
+        if (count := grown(name, result=result))
+    }
+    return found | {"values loaded per read": grown("streams_cache_requests_total", level="database")}
 
 
 async def _evicted(place: Place) -> float:

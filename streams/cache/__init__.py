@@ -12,5 +12,15 @@ from streams.cache.client import RedisClient, connect_redis
 from streams.cache.found import Cached, Source
 from streams.cache.loading import Keeping
 from streams.cache.local import LocalLimits
+from streams.cache.refresh import Refreshing
 
-__all__ = ["Cache", "Cached", "Keeping", "LocalLimits", "RedisClient", "Source", "connect_redis"]
+__all__ = [
+    "Cache",
+    "Cached",
+    "Keeping",
+    "LocalLimits",
+    "RedisClient",
+    "Refreshing",
+    "Source",
+    "connect_redis",
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Final
 
@@ -18,12 +19,13 @@ from streams.cache.circuit import Circuit
 from streams.cache.client import RedisClient
 from streams.cache.coalesce import Coalescer
 from streams.cache.entry import Entry, Lease, decode
-from streams.cache.found import Cached, Load, Source, Ttl, Want
-from streams.cache.leases import Leases, tag_key
+from streams.cache.found import Cached, Group, Load, LoadMany, Source, Ttl, Want
+from streams.cache.leases import Dead, Leases, tag_key
 from streams.cache.link import Link
 from streams.cache.loading import DATABASE_DOWN, REDIS_DOWN, Flight, Keeping, Loading
 from streams.cache.local import Fill, Local, LocalLimits
-from streams.cache.refresh import Refresher
+from streams.cache.refresh import Refresher, Refreshing
+from streams.cache.together import Together
 from streams.refusal import reason
 from streams.telemetry import Metrics
 
@@ -62,7 +64,7 @@ class Cache:
         lease_seconds: how long a load may take and still be stored.
         wait_seconds: how long to wait for another process's load before loading without storing.
         local: what may be held in memory; None: nothing. It holds nothing before `confirm` either.
-        refresh: load hot keys that were invalidated at once.
+        refresh: what may be loaded that nobody is waiting for; None: nothing. Only what is in memory is.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Cache:
         wait_seconds: float = 0.25,
         keeping: Keeping | None = None,
         local: LocalLimits | None = None,
-        refresh: bool = True,
+        refresh: Refreshing | None = Refreshing(),  # noqa: B008 - it cannot change
         circuit: Circuit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,11 +91,8 @@ class Cache:
         self._clock = clock
         self._local = None if local is None else Local(self._metrics, local, clock)
         self._loading = Loading(self._leases, self._local, self._keeping, self._metrics)
-        self._refresher = (
-            Refresher(self._local, self._fetch, self._metrics)
-            if self._local is not None and refresh
-            else None
-        )
+        self._together = Together(self._leases, self._loading, self._local, self._keeping, self._metrics)
+        self._refresher = self._new_refresher(refresh)
         self._epochs: frozenset[bytes] = frozenset()
         self._looks: Coalescer[_Finding] = Coalescer()
         self._loads: Coalescer[bytes | None] = Coalescer()
@@ -118,7 +117,7 @@ class Cache:
             Exception: what `load` raises; nothing because of Redis.
         """
         if self._local is not None and not self._loading.database.is_open:
-            slot = self._local.get(key)
+            slot = None if is_strict(key) else self._local.get(key)
             if slot is not None:
                 self._local_hit.inc()
                 return Cached(slot.value, Source.MEMORY)
@@ -143,11 +142,30 @@ class Cache:
             await self._leases.forget(chunk)
 
     def hear(self, keys: Iterable[str], tags: Iterable[str]) -> None:
-        """Drop from memory what has been invalidated in Redis; load it again what is read much."""
+        """Drop from memory what has been invalidated in Redis; load again what is read, and what is new."""
         if self._local is not None:
-            dropped = self._local.invalidate(keys, tags)
-            if self._refresher is not None:
-                self._refresher.offer(dropped)
+            names = list(keys)
+            dropped = self._local.invalidate(names, tags)
+            if self._refresher is not None and self._local.is_open:
+                self._refresher.offer(names, dropped)
+
+    def load_together(self, groups: Iterable[Group]) -> None:
+        """Load keys of these groups by one statement for many, when they are loaded again or ahead."""
+        if self._refresher is not None:
+            self._refresher.load_together(groups)
+
+    async def fill(self, keys: Sequence[str], load: LoadMany, *, ttl: Ttl) -> Mapping[str, bytes]:
+        """Fill those of the keys that hold nothing, by one statement and under a lease each.
+
+        Returns:
+            What was loaded, stored or not.
+
+        Raises:
+            redis.RedisError, OSError: Redis does not answer.
+            Exception: what `load` raises.
+        """
+        wants = [Want(key, partial(_one, key, load), ttl, (), is_strict(key)) for key in keys]
+        return (await self._together.fill(wants, load)).values
 
     async def confirm(self, until: float) -> None:
         """Hold values in memory until then, on the monotonic clock: invalidations are being heard.
@@ -163,6 +181,8 @@ class Cache:
         """Hold nothing in memory any more: invalidations may have been missed."""
         if self._local is not None:
             self._local.close()
+        if self._refresher is not None:
+            self._refresher.clear()
 
     @property
     def hears(self) -> bool | None:
@@ -195,7 +215,10 @@ class Cache:
             if isinstance(found, Cached):
                 return found
             if isinstance(found, Flight):
-                return await asyncio.shield(found.task)
+                landed = await asyncio.shield(found.task)
+                if landed is not None:
+                    return landed
+                continue
             if isinstance(found, _Down) or time.monotonic() + pause > give_up:
                 return found
             await asyncio.sleep(pause)
@@ -240,9 +263,10 @@ class Cache:
 
     async def _look(self, want: Want, fill: Fill | None) -> _Finding:
         for _ in range(_ATTEMPTS):
-            raw, stamps, epoch = await self._leases.look(want.key, want.tags)
+            [looked] = await self._leases.look([want])
+            epoch, stamps = looked.epoch, looked.stamps
             self._note(self._epochs | {epoch})
-            held = decode(raw)
+            held = decode(looked.raw)
             if isinstance(held, Entry) and (held.epoch, held.stamps) == (epoch, stamps):
                 found = await self._use(want, held, fill)
                 if found is not None:
@@ -251,12 +275,11 @@ class Cache:
                 flight = self._loading.joinable(held.token, epoch, stamps)
                 if flight is not None or not self._loading.is_ours(held.token):
                     return flight or _Busy()
-            dead = b"" if held is None else held.token
-            lease, complete, ours = await self._leases.acquire(
-                want.key, want.tags, stamps, epoch, dead, self._stamp_ms(want)
-            )
-            if ours:
-                return self._loading.start(want, lease, complete, fill)
+            token = b"" if held is None else held.token
+            dead = Dead(want, looked, token, self._keeping.stamp_ms(want))
+            [acquired] = await self._leases.acquire([dead])
+            if acquired.ours:
+                return self._loading.start(want, acquired.lease, acquired.stamps, fill)
         return _Busy()
 
     async def _use(self, want: Want, held: Entry, fill: Fill | None) -> _Finding | None:
@@ -288,6 +311,24 @@ class Cache:
                 self._local.flush()
             self._epochs = epochs if len(self._epochs) > _MOST_EPOCHS else self._epochs | epochs
 
-    def _stamp_ms(self, want: Want) -> int:
-        """How long a new stamp lives until a fill says better; a lost one costs a miss, never an error."""
-        return (want.ttl if isinstance(want.ttl, int) else 3600) * 1000 + self._keeping.grace_ms(want)
+    def _new_refresher(self, bounds: Refreshing | None) -> Refresher | None:
+        if self._local is None or bounds is None or not bounds.keys_per_second:
+            return None
+        return Refresher(
+            self._local,
+            self._together.fill,
+            self._fetch,
+            self._metrics,
+            bounds,
+            is_usable=self._is_usable,
+            clock=self._clock,
+            now=self._keeping.clock,
+        )
+
+    def _is_usable(self) -> bool:
+        down = self._circuit.is_open or self._loading.database.is_open
+        return self._local is not None and self._local.is_open and not down
+
+
+async def _one(key: str, load: LoadMany) -> bytes | None:
+    return (await load([key])).get(key)

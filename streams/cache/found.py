@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 Load = Callable[[], Awaitable[bytes | None]]
+LoadMany = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
+"""Values by key, read from the primary database by one statement; keys without one are left out."""
 Ttl = int | Callable[[bytes], int]
 
 
@@ -41,6 +44,30 @@ class Want:
     tags: Sequence[str]
     strict: bool
     """Neither held in memory nor kept beyond its time."""
+    ahead: bool = False
+    """Nobody has asked for it yet: not kept beyond its time, and only so much of memory is for the like."""
 
     def seconds(self, value: bytes) -> int:
         return self.ttl if isinstance(self.ttl, int) else self.ttl(value)
+
+
+class Group(Protocol):
+    """Keys of one kind whose values are loaded together; whoever knows what they mean implements it.
+
+    All keys of a group begin with its `prefix` and a colon, depend on no tags, and have the values that
+    `Cache.get` is given for them elsewhere, to the byte.
+    """
+
+    @property
+    def prefix(self) -> str: ...
+
+    def load(self, keys: Sequence[str], /) -> Awaitable[Mapping[str, bytes]]: ...
+
+    def ttl(self, value: bytes, /) -> int:
+        """Seconds to keep a value."""
+        ...
+
+    def born(self, key: str, /) -> float | None:
+        """Seconds since 1970 at which the thing came to be, if what is new is likely to be read; else None.
+        Cheap: it is asked of every key that is invalidated."""
+        ...

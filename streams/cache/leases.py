@@ -1,4 +1,5 @@
-"""Leases and stamps in Redis: one round trip each for look, acquire, fill, release, claim and replace.
+"""Leases and stamps in Redis: one round trip each for look, acquire, fill, release, claim and replace, of
+one key or of many.
 
 Scripts go as EVAL: they are short, Redis keeps them compiled by their digest, and a restarted or
 failed-over server needs no second trip for a script that it has lost.
@@ -6,7 +7,8 @@ failed-over server needs no second trip for a script that it has lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from streams.cache.entry import (
@@ -19,7 +21,8 @@ from streams.cache.entry import (
     new_token,
     stamps_of,
 )
-from streams.cache.link import Command, Link
+from streams.cache.found import Want
+from streams.cache.link import Command, Link, Reply
 
 # A value is replaced only by somebody who has seen it and found it dead. The first comparison is for a
 # command that the client sent twice because its connection broke.
@@ -63,6 +66,36 @@ def tag_key(tag: str) -> str:
     return f"tag:{tag}"
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What stands under a key, the present stamps of its tags, and the epoch of the key's server."""
+
+    raw: bytes | None
+    stamps: Seen
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A key that holds nothing of use: who wants it, what it looked like, and the token of what is there."""
+
+    want: Want
+    looked: Looked
+    token: bytes
+    stamp_ms: int
+    """How long a stamp that is missing is to live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A lease, the stamps that are complete now, and whether it is ours: not if the key or a tag is with
+    another server by now, or somebody else was faster."""
+
+    lease: Lease
+    stamps: Stamps
+    ours: bool
+
+
 class Leases:
     """The commands of the protocol. Every method raises what `Link` raises."""
 
@@ -70,50 +103,57 @@ class Leases:
         self._link = link
         self._lease_ms = lease_ms
 
-    async def look(self, key: str, tags: Sequence[str]) -> tuple[bytes | None, Seen, bytes]:
-        """What stands under the key, the present stamps of the tags, and the epoch of the key's server.
+    async def look(self, wants: Sequence[Want]) -> list[Looked]:
+        """What stands under each of these keys.
 
         GETEX and not GET: a server that takes no writes (a master that was demoted, or cut off from the
         replicas that it must have) refuses it, and hears of no invalidation, either.
         """
-        (raw, epoch), *stamps = await self._link.ask(
-            ("GETEX", key), *(("GETEX", tag_key(tag)) for tag in tags)
-        )
-        return raw, stamps_of(stamps), epoch
+        commands: list[Command] = []
+        for want in wants:
+            commands.append(("GETEX", want.key))
+            commands += [("GETEX", tag_key(tag)) for tag in want.tags]
+        replies = iter(await self._link.ask(*commands))
+        return [_looked(next(replies), _take(replies, len(want.tags))) for want in wants]
 
-    async def acquire(
-        self, key: str, tags: Sequence[str], stamps: Seen, epoch: bytes, dead: bytes, ttl_ms: int
-    ) -> tuple[Lease, Stamps, bool]:
-        """Take the lease, unless the key holds something else than what was seen to be dead.
+    async def acquire(self, keys: Sequence[Dead]) -> list[Acquired]:
+        """Take the lease of each, unless the key holds something else than what was seen to be dead.
 
         Stamps that are missing are made first: never from a fixed value, which an entry of before the
         loss might hold.
-
-        Args:
-            epoch: of the server where the key was seen.
-
-        Returns:
-            Our lease, the stamps, and whether we have it: not if the key or a tag is with another server
-            by now, or somebody else was faster.
         """
-        lease = Lease(new_token(), epoch)
-        missing = [tag for tag, stamp in zip(tags, stamps, strict=True) if stamp is None]
-        fresh = [new_token() for _ in missing]
-        commands: list[Command] = [
-            ("SET", tag_key(tag), stamp, "NX", "GET", "PX", ttl_ms)
-            for tag, stamp in zip(missing, fresh, strict=True)
-        ]
-        commands.append(("EVAL", _ACQUIRE, 1, key, lease.encode(), dead, self._lease_ms))
-        *made, (held, answered) = await self._link.ask(*commands)
-        new = iter(
-            (stamp if other is None else other) + at for stamp, (other, at) in zip(fresh, made, strict=True)
-        )
-        complete = tuple(next(new) if stamp is None else stamp for stamp in stamps)
-        return lease, complete, held is None and answered == epoch
+        commands: list[Command] = []
+        made: list[tuple[Lease, list[bytes]]] = []
+        for dead in keys:
+            tags = zip(dead.want.tags, dead.looked.stamps, strict=True)
+            missing = [(tag, new_token()) for tag, stamp in tags if stamp is None]
+            commands += [("SET", tag_key(t), s, "NX", "GET", "PX", dead.stamp_ms) for t, s in missing]
+            lease = Lease(new_token(), dead.looked.epoch)
+            commands.append(("EVAL", _ACQUIRE, 1, dead.want.key, lease.encode(), dead.token, self._lease_ms))
+            made.append((lease, [stamp for _, stamp in missing]))
+        replies = iter(await self._link.ask(*commands))
+        found = []
+        for dead, (lease, fresh) in zip(keys, made, strict=True):
+            stamps = _completed(dead.looked.stamps, fresh, _take(replies, len(fresh)))
+            held, epoch = next(replies)
+            found.append(Acquired(lease, stamps, held is None and epoch == dead.looked.epoch))
+        return found
 
     async def fill(self, key: str, lease: Lease, tags: Sequence[str], entry: Entry, ttl_ms: int) -> bool:
         """Store a value if the lease still stands; whether it did."""
         return await self._store((_FILL, 1, key, lease.encode()), tags, entry, ttl_ms)
+
+    async def fill_all(self, filling: Sequence[tuple[Want, Lease, Entry, int]]) -> list[bool]:
+        """Store values, each with its lease and its milliseconds to live; which of them were stored."""
+        commands: list[Command] = []
+        for want, lease, entry, ttl_ms in filling:
+            commands += _storing((_FILL, 1, want.key, lease.encode()), want.tags, entry, ttl_ms)
+        replies = iter(await self._link.ask(*commands))
+        stored = []
+        for want, _, entry, _ in filling:
+            stored.append(_is_stored(next(replies), entry))
+            _take(replies, len(want.tags))
+        return stored
 
     async def replace(self, key: str, token: bytes, tags: Sequence[str], entry: Entry, ttl_ms: int) -> bool:
         """Store a value if the entry of this token still stands; whether it did."""
@@ -129,18 +169,44 @@ class Leases:
         """When others may claim a refresh that is claimed now and then not carried out."""
         return now + self._lease_ms
 
-    async def release(self, key: str, token: bytes) -> None:
-        """Remove the lease or the entry of this token."""
-        await self._link.ask(("EVAL", _RELEASE, 1, key, token))
+    async def release(self, *held: tuple[str, bytes]) -> None:
+        """Remove the leases or entries of these keys that have these tokens."""
+        await self._link.ask(*(("EVAL", _RELEASE, 1, key, token) for key, token in held))
 
     async def forget(self, names: Sequence[str]) -> None:
         """Take away values, leases and stamps."""
         await self._link.unlink(names)
 
     async def _store(self, condition: Command, tags: Sequence[str], entry: Entry, ttl_ms: int) -> bool:
-        (stored, epoch), *_ = await self._link.ask(
-            ("EVAL", *condition, entry.encode(), ttl_ms),
-            # A stamp lives as long as the longest of its entries.
-            *(("PEXPIRE", tag_key(tag), ttl_ms, "GT") for tag in tags),
-        )
-        return bool(stored) and epoch == entry.epoch
+        replies = await self._link.ask(*_storing(condition, tags, entry, ttl_ms))
+        return _is_stored(replies[0], entry)
+
+
+def _storing(condition: Command, tags: Sequence[str], entry: Entry, ttl_ms: int) -> list[Command]:
+    return [
+        ("EVAL", *condition, entry.encode(), ttl_ms),
+        # A stamp lives as long as the longest of its entries.
+        *(("PEXPIRE", tag_key(tag), ttl_ms, "GT") for tag in tags),
+    ]
+
+
+def _is_stored(reply: Reply, entry: Entry) -> bool:
+    stored, epoch = reply
+    return bool(stored) and epoch == entry.epoch
+
+
+def _looked(reply: Reply, stamps: Sequence[Reply]) -> Looked:
+    raw, epoch = reply
+    return Looked(raw, stamps_of(stamps), epoch)
+
+
+def _completed(seen: Seen, fresh: Sequence[bytes], made: Sequence[Reply]) -> Stamps:
+    """The stamps, those that were missing from what was made, or from who was faster."""
+    new = iter(
+        [(stamp if other is None else other) + at for stamp, (other, at) in zip(fresh, made, strict=True)]
+    )
+    return tuple(next(new) if stamp is None else stamp for stamp in seen)
+
+
+def _take(replies: Iterator[Reply], count: int) -> list[Reply]:
+    return [next(replies) for _ in range(count)]

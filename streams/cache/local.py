@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from streams.cache.found import Want
+from streams.cache.interest import Interest, Payoff
 from streams.telemetry import Metrics
 
 T = TypeVar("T")
@@ -28,7 +29,9 @@ class Slot:
     want: Want
     value: bytes
     expires: float
-    hits: int = 0
+    interest: Interest
+    unread: bool
+    """Read ahead, and nobody has come for it yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +44,8 @@ class Fill:
 
 @dataclass(slots=True)
 class LocalLimits:
-    """What it may hold. A value above an eighth of the bytes is not held."""
+    """What it may hold. A value above an eighth of the bytes is not held; of values that were read ahead and
+    that nobody has asked for yet, a quarter of the entries."""
 
     entries: int = 10_000
     bytes: int = 50_000_000
@@ -61,8 +65,12 @@ class Local:
     limits: LocalLimits = field(default_factory=LocalLimits)
     clock: Callable[[], float] = time.monotonic
     held_bytes: int = 0
+    payoff: Payoff = field(default_factory=Payoff)
     _until: float = float("-inf")
     _slots: OrderedDict[str, Slot] = field(default_factory=OrderedDict)
+    _unread: dict[str, None] = field(default_factory=dict)
+    _known: OrderedDict[str, Interest] = field(default_factory=OrderedDict)
+    """Of keys that are asked for and not held."""
     _by_tag: dict[str, set[str]] = field(default_factory=dict)
     _fills: dict[str, set[Fill]] = field(default_factory=dict)
     _tag_fills: dict[str, set[Fill]] = field(default_factory=dict)
@@ -90,19 +98,29 @@ class Local:
         self.flush()
 
     def get(self, key: str) -> Slot | None:
+        """What is held under the key. Both outcomes count as interest in it."""
         now = self.clock()
         slot = self._slots.get(key)
-        if slot is None or now >= self._until:
+        if now >= self._until:
             return None
-        if now >= slot.expires:
+        if slot is not None and now >= slot.expires:
             self._drop(key)
+            slot = None
+        if slot is None:
+            self._miss(key, now)
             return None
         self._slots.move_to_end(key)
-        slot.hits += 1
+        slot.interest.reads += 1
+        if slot.unread:
+            self._end_ahead(slot, used=True)
         return slot
 
     def holds(self, key: str) -> bool:
         return key in self._slots
+
+    def interest(self, key: str) -> Interest | None:
+        """That in a key which is not held."""
+        return self._known.get(key)
 
     def begin(self, want: Want) -> Fill:
         """To be called before anything is looked up; `end` the fill in any case."""
@@ -125,12 +143,18 @@ class Local:
         now, want = self.clock(), fill.want
         if now >= self._until or want.strict or len(value) > self.limits.bytes // 8:
             return
-        before = self._drop(want.key)
-        slot = Slot(want, value, now + min(seconds, self.limits.seconds), before.hits if before else 0)
+        self._drop(want.key)
+        interest = self._known.pop(want.key, None)
+        unread = want.ahead and interest is None
+        slot = Slot(want, value, now + min(seconds, self.limits.seconds), interest or Interest(now), unread)
         self._slots[want.key] = slot
         self.held_bytes += _SLOT_BYTES + len(value)
         for tag in want.tags:
             self._by_tag.setdefault(tag, set()).add(want.key)
+        if unread:
+            self._unread[want.key] = None
+            if len(self._unread) > self.limits.entries // 4:
+                self._drop(next(iter(self._unread)))
         while len(self._slots) > self.limits.entries or self.held_bytes > self.limits.bytes:
             self._drop(next(iter(self._slots)))
             self.metrics.cache_evictions.labels("l1").inc()
@@ -143,21 +167,24 @@ class Local:
         for tag in tags:
             _kill(self._tag_fills.get(tag))
             names += self._by_tag.get(tag, ())
-        return [slot for key in names if (slot := self._drop(key)) is not None]
+        now, dropped = self.clock(), []
+        for key in names:
+            slot = self._drop(key)
+            if slot is not None:
+                dropped.append(slot)
+            interest = slot.interest if slot is not None else self._known.get(key)
+            if interest is not None:
+                interest.lose(now)
+        return dropped
 
     def flush(self) -> None:
         """Drop everything, fills under way included."""
         for fills in self._fills.values():
             _kill(fills)
         self._slots.clear()
+        self._unread.clear()
         self._by_tag.clear()
         self.held_bytes = 0
-
-    def remember(self, key: str, hits: int) -> None:
-        """Count hits from before for a value that was dropped and loaded anew."""
-        slot = self._slots.get(key)
-        if slot is not None:
-            slot.hits += hits
 
     def _drop(self, key: str) -> Slot | None:
         slot = self._slots.pop(key, None)
@@ -165,7 +192,30 @@ class Local:
             self.held_bytes -= _SLOT_BYTES + len(slot.value)
             for tag in slot.want.tags:
                 _discard(self._by_tag, tag, key)
+            if slot.unread:
+                self._end_ahead(slot, used=False)
+            elif slot.interest.reads:
+                self._know(key, slot.interest)
         return slot
+
+    def _miss(self, key: str, now: float) -> None:
+        interest = self._known.get(key)
+        if interest is None:
+            interest = Interest(now)
+        self._know(key, interest)
+        interest.reads += 1
+
+    def _know(self, key: str, interest: Interest) -> None:
+        self._known[key] = interest
+        self._known.move_to_end(key)
+        if len(self._known) > self.limits.entries:
+            self._known.popitem(last=False)
+
+    def _end_ahead(self, slot: Slot, *, used: bool) -> None:
+        slot.unread = False
+        self._unread.pop(slot.want.key, None)
+        self.payoff.note(used=used)
+        self.metrics.cache_read_ahead.labels("used" if used else "unused").inc()
 
 
 def _kill(fills: set[Fill] | None) -> None:

@@ -190,8 +190,12 @@ class Metrics:
         )
         self.cache_evictions = self._counter("cache_evictions", "Values evicted for want of room.", "level")
         self.cache_refreshes = self._counter(
-            "cache_refreshes", "Hot keys loaded again after an invalidation, by what came of it.", "result"
+            "cache_refreshes", "Keys loaded again after an invalidation, by what came of it.", "result"
         )
+        self.cache_read_ahead = self._counter(
+            "cache_read_ahead", "New keys loaded before anybody asked, by what came of it.", "result"
+        )
+        self.cache_waiting = self._gauge("cache_waiting", "Keys that wait to be loaded again, or ahead.")
         self.cache_entries = self._gauge("cache_entries", "Values held in memory.", "level")
         self.cache_bytes = self._gauge("cache_bytes", "Bytes that these take, about.", "level")
         self.cache_bus_up = self._gauge("cache_bus_up", "1 while invalidations are heard and memory is used.")

@@ -69,7 +69,8 @@ async def streams_run(servers: Servers) -> AsyncIterator[Run]:
 async def test_the_first_event_of_the_readme_is_stored_and_served(servers: Servers) -> None:
     found = re.search(r"```python\n(import json, os.*?)```", README, re.DOTALL)
     assert found
-    async with streams_run(servers) as run, httpx.AsyncClient(timeout=10) as client:
+
+    async def publish() -> str:
         producer = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
@@ -79,13 +80,30 @@ async def test_the_first_event_of_the_readme_is_stored_and_served(servers: Serve
         )
         task_id = (await producer.communicate())[0].decode().strip()
         assert producer.returncode == 0
-        url = f"{run.url(r'read API +(http://[^/]+)/')}/v1/tasks/{task_id}"
+        return task_id
 
-        async def served() -> bool:
-            return (await client.get(url)).status_code == 200
+    async with streams_run(servers) as run, httpx.AsyncClient(timeout=10) as client:
+        api = run.url(r"read API +(http://[^/]+)/")
 
-        await eventually(served, "the read API has the task")
-        task = (await client.get(url)).json()
+        async def read_ahead() -> int:
+            text = (await client.get(f"{api}/metrics")).text
+            done = re.search(r'streams_cache_read_ahead_total{result="done"} (\d+)', text)
+            return int(done[1]) if done else 0
+
+        async def hears() -> bool:
+            return "streams_cache_bus_up 1.0" in (await client.get(f"{api}/metrics")).text
+
+        await eventually(hears, "the read API hears invalidations")
+        read_already = await read_ahead()
+        task_id = await publish()
+
+        async def is_read_ahead() -> bool:
+            return await read_ahead() > read_already
+
+        await eventually(is_read_ahead, "the read API has the task before anybody asks for it")
+        answer = await client.get(f"{api}/v1/tasks/{task_id}")
+        assert answer.headers["x-cache"] == "hit"
+        task = answer.json()
         assert (task["status"], task["kind"]) == ("pending", "research")
         health = await client.get(run.url(r"worker +(http://\S+/readyz)"))
         assert health.json() == {"status": "ready", "troubles": {}}

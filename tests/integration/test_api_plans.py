@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from handlers.paging import encode_cursor, scope_of
+from handlers.together import TASKS_BY_ID
 from tests.api_support import NoCache, client_of, recording
 from tests.integration.test_indexes import AGENT, FILL, USER, scans
 
@@ -133,6 +134,27 @@ async def test_a_cursor_prunes_the_months_that_were_read(explained: Any) -> None
     [late] = await explain(f"/v1/tasks?limit=5&cursor={encode_cursor(position, scope)}")
     tables = {node["Relation Name"] for node in scans(late)}
     assert len(tables) < len({node["Relation Name"] for node in scans(first)})
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_tasks_that_are_loaded_together_come_from_their_month_by_key(
+    explained: Any, filled: str, mode: str
+) -> None:
+    _, _, parents = explained
+    connection = await asyncpg.connect(filled, server_settings={"plan_cache_mode": mode})
+    await connection.execute(f"PREPARE many AS {TASKS_BY_ID}")
+    wanted = range(100, 3300, 100)  # few of those that are as old
+    ids, times = (", ".join(text.format(n) for n in wanted) for text in ("pick(1, {})", "past({})"))
+    execute = f"EXECUTE many(ARRAY[{ids}], ARRAY[{times}], past(3200), past(100))"
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
+    await connection.close()
+    plan = json.loads(text)[0]["Plan"]
+    nodes = [node for node in scans(plan) if node["Actual Loops"] and "Index Name" in node]
+    assert plan["Actual Rows"] == len(wanted)
+    assert len({node["Relation Name"] for node in nodes}) == 1
+    assert {parents[node["Index Name"]] for node in nodes} <= {"tasks_pkey", "idx_tasks_created_at"}
+    read = ((n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) * n["Actual Loops"] for n in nodes)
+    assert sum(read) == len(wanted)
 
 
 async def test_the_votes_of_a_round_stay_in_its_month_and_index(explained: Any, filled: str) -> None:

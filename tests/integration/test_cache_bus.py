@@ -60,7 +60,7 @@ async def place(amqp_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) 
     await Topology.of(load_subscriptions(DEFAULT_HANDLERS)).declare(channel)
     async with Proxy(amqp_url) as broker, Proxy(redis_url) as redis:
         metrics = Metrics()
-        cache = Cache(connect_redis(redis.url, "test"), metrics=metrics, local=LocalLimits(), refresh=False)
+        cache = Cache(connect_redis(redis.url, "test"), metrics=metrics, local=LocalLimits(), refresh=None)
         updater = Cache(connect_redis(redis_url, "test"))
         bus = CacheBus(broker.url, "api", cache, metrics)
         async with listening(bus):

@@ -24,7 +24,7 @@ READS = ((KEY, ()), (TAGGED, (TAG,)))
 async def reader_of(proxy: Proxy) -> AsyncIterator[Cache]:
     """A cache that reaches Redis by an address that may lead to another server tomorrow."""
     cache = Cache(
-        connect_redis(proxy.url, "test"), local=LocalLimits(), refresh=False, circuit=Circuit(hold=0)
+        connect_redis(proxy.url, "test"), local=LocalLimits(), refresh=None, circuit=Circuit(hold=0)
     )
     try:
         yield cache

@@ -29,6 +29,7 @@ from tests.support import event, eventually, publish, running, settings_for
 QUIET = {
     "streams_cache_stale_drops_total",
     "streams_cache_evictions_total",
+    "streams_cache_read_ahead_total",
     "streams_cache_refreshes_total",
     "streams_db_errors_total",
     "streams_db_slow_queries_total",
