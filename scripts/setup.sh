@@ -17,8 +17,10 @@ choose_python() {
     makes_venvs "$PYTHON" || install_venv_module "$PYTHON"
     return
   fi
+  # Distributions build their Python with profile-guided optimization; one that was built from source is without
+  # by default, and a worker on it takes a seventh more CPU (docs/decisions/0021-the-interpreter.md).
   local candidate found=
-  for candidate in python3 python3.13 python3.12 python3.11 python3.14 /usr/bin/python3; do
+  for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.14; do
     fits "$candidate" || continue
     found=${found:-$candidate}
     if makes_venvs "$candidate"; then
