@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from schemas.contract import Store, Subscription
-from schemas.errors import ConfigurationError, StreamsError
+from schemas.errors import ConfigurationError
 from streams import partitions
 from streams.amqp import tolerate_any_property
 from streams.budget import Budget
@@ -28,7 +28,7 @@ from streams.edge import BatchSubscriber, Broker, subscribe
 from streams.gauges import Gauges
 from streams.health import Health, HealthServer
 from streams.intake import Intake
-from streams.lifecycle import end, quietly, stop_on_signals, unless, until_up
+from streams.lifecycle import end, first_of_ours, quietly, stop_on_signals, unless, until_up
 from streams.lookups import Lookups
 from streams.outbox import Outbox
 from streams.pipeline import Pipeline
@@ -101,10 +101,8 @@ class Service:
             ConfigurationError: what the servers hold does not fit the settings.
             ConsumerLost, HandlerStuck: it cannot go on, and should be started anew.
         """
-        try:
+        with first_of_ours():
             await self._run(stop or stop_on_signals())
-        except* StreamsError as errors:
-            raise errors.exceptions[0] from None
 
     async def _run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

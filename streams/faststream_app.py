@@ -23,6 +23,7 @@ from schemas.contract import Store
 from schemas.errors import StreamsError
 from streams.app import Service
 from streams.asyncapi import VERSION, Limits, build, to_json, to_yaml
+from streams.lifecycle import first_of_ours
 from streams.registry import load_subscriptions
 from streams.settings import Settings
 from streams.telemetry import configure_logging
@@ -86,9 +87,10 @@ class Application(FastStream):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.exit)
         try:
-            await self._serve()
-        except* StreamsError as errors:
-            raise SystemExit(f"streams: {errors.exceptions[0]}") from None
+            with first_of_ours():
+                await self._serve()
+        except StreamsError as error:
+            raise SystemExit(f"streams: {error}") from None
 
     def exit(self) -> None:
         """Stop consuming, finish what is here, end."""

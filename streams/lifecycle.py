@@ -104,6 +104,21 @@ def stop_on_signals() -> asyncio.Event:
 
 
 @contextlib.contextmanager
+def first_of_ours() -> Iterator[None]:
+    """Of a group of exceptions, raise the first that we raise on purpose, by itself. (`except*` would wrap it
+    into a group again in Python before 3.11.4.)"""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours: BaseException | None = group.subgroup(StreamsError)
+        while isinstance(ours, BaseExceptionGroup):
+            ours = ours.exceptions[0]
+        if ours is None:
+            raise
+        raise ours from None
+
+
+@contextlib.contextmanager
 def leaving_whole() -> Iterator[None]:
     """Run a role; then, however it ends, have the process end before its interpreter takes itself apart:
     threads of the HTTP server may still be at work, and one that meets an interpreter that is gone aborts the

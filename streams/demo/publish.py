@@ -21,6 +21,7 @@ from aiormq.channel import Channel
 from schemas.errors import StreamsError
 from streams.demo.ledger import Ledger, Sent
 from streams.demo.traffic import Message
+from streams.lifecycle import first_of_ours
 
 CONFIRMS_IN_FLIGHT: Final = 400
 ATTEMPTS: Final = 5
@@ -64,16 +65,15 @@ class Publisher:
         self.counts.started_at = time.time()
         start = time.perf_counter()
         try:
-            async with asyncio.TaskGroup() as group:
-                for message in messages:
-                    ahead = start + message.position / self._rate - time.perf_counter()
-                    if ahead > 0.001:
-                        await asyncio.sleep(ahead)
-                    await slots.acquire()
-                    task = group.create_task(self._send(message))
-                    task.add_done_callback(lambda _: slots.release())
-        except* StreamsError as failed:
-            raise failed.exceptions[0] from None
+            with first_of_ours():
+                async with asyncio.TaskGroup() as group:
+                    for message in messages:
+                        ahead = start + message.position / self._rate - time.perf_counter()
+                        if ahead > 0.001:
+                            await asyncio.sleep(ahead)
+                        await slots.acquire()
+                        task = group.create_task(self._send(message))
+                        task.add_done_callback(lambda _: slots.release())
         finally:
             self.counts.ended_at = time.time()
 

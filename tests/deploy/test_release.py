@@ -47,7 +47,7 @@ def test_the_sdist_makes_the_same_wheel(built: tuple[Path, Path], tmp_path: Path
     wheel, sdist = built
     with tarfile.open(sdist) as archive:
         names = archive.getnames()
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     (again,) = build(tmp_path / "dist", "-t", "wheel", cwd=folder)
     assert again.read_bytes() == wheel.read_bytes()

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import Unavailable
 from streams.health import Health
-from streams.lifecycle import exit_status, until_up
+from streams.lifecycle import exit_status, first_of_ours, until_up
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,14 @@ async def test_a_bug_is_not_waited_out() -> None:
 
     with pytest.raises(KeyError):
         await until_up(Health(), "the server", connect)
+
+
+def test_of_a_group_what_we_raise_on_purpose_comes_out_by_itself() -> None:
+    ours = Unavailable("on purpose")
+    with pytest.raises(Unavailable, match="on purpose"), first_of_ours():
+        raise ExceptionGroup("", [KeyError("a bug"), ExceptionGroup("", [ours])])
+    with pytest.raises(ExceptionGroup, match="only bugs"), first_of_ours():
+        raise ExceptionGroup("only bugs", [KeyError("a bug")])
 
 
 @pytest.mark.parametrize(
