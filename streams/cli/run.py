@@ -1,51 +1,20 @@
-"""`streams run`, and its parts `worker`, `updater` and `api` for scaling apart."""
+"""`streams run`: all roles at once, for a small installation and for looking around."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final
 
-import uvloop
-
-from schemas.contract import Store
-from streams.app import Service
 from streams.health import free_port
-from streams.lifecycle import leave_within, leaving_whole, stop_on_signals
+from streams.lifecycle import stop_on_signals
 from streams.migrations import migrate
 from streams.processes import ProcessGroup
 from streams.settings import Settings
 from streams.stack import LocalStack
 from streams.telemetry import configure_logging
-
-_GARBAGE: Final = 500_000
-"""Objects more than were given up since, before the collector looks for cycles: more than the events under
-way are made of. At the default of 700 it walks all of those again and again, for 14 µs an event, and
-none of them is ever garbage."""
-
-
-def worker() -> None:
-    """Store events: consume, write to PostgreSQL in batches, publish what changed."""
-    _serve(Store.POSTGRES)
-
-
-def updater() -> None:
-    """Keep caches fresh: consume invalidations and apply them to Redis."""
-    _serve(Store.REDIS)
-
-
-def api() -> None:
-    """Serve the read API."""
-    from streams.api import serve
-
-    settings = Settings.load()
-    configure_logging(settings.log_level, json=settings.log_json)
-    with leaving_whole():
-        serve(settings)
 
 
 def run() -> None:
@@ -61,21 +30,6 @@ def run() -> None:
             environment.setdefault("STREAMS_API_OPEN", "1")  # nobody but this machine reaches it
         status = asyncio.run(_supervise(environment, settings))
     raise SystemExit(status)
-
-
-def _serve(role: Store) -> None:
-    settings = Settings.load()
-    configure_logging(settings.log_level, json=settings.log_json)
-    gc.set_threshold(_GARBAGE, 10, 10)
-
-    async def serve(service: Service) -> None:
-        try:
-            await service.run()
-        finally:
-            leave_within(5.0)
-
-    with leaving_whole():
-        uvloop.run(serve(Service(settings, role)))
 
 
 async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from schemas.errors import ConfigurationError
 from streams.asyncapi import to_html, to_json, to_yaml
-from streams.cli import app
+from streams.cli.commands import app
 from tests.contract.judges import DOCUMENT
 
 

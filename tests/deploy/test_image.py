@@ -7,7 +7,7 @@ import tomllib
 
 import yaml
 
-from streams.cli import app
+from streams.cli.commands import app
 from tests.deploy.compose import INFRA, OURS, ROOT, service
 from tests.unit.test_lock import requirements
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from schemas.errors import StreamsError
 from schemas.ids import uuid7
-from streams.cli import app
+from streams.cli.commands import app
 from tests.brokers import QUEUE, channel_to, declare, events_of, landed
 from tests.support import event, eventually, publish, take_all
 

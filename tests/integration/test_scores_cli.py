@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from schemas.contract import Batch
 from schemas.ids import uuid7
 from schemas.tasks import AssignedData, CompletedData, TaskAssigned, TaskCompleted
-from streams.cli import app
+from streams.cli.commands import app
 
 
 async def test_differences_are_reported_and_repaired(

@@ -18,7 +18,7 @@ from handlers.boards import boards_at
 from handlers.warming import SESSIONS, Bounds, Warmer
 from schemas.cache import agent_key, session_token_key
 from streams.cache import Cache, RedisClient, connect_redis
-from streams.cli import app
+from streams.cli.commands import app
 from streams.locks import Locks
 from tests.api_support import add_agent, add_session, client_of, insert
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.errors import ConfigurationError
-from streams.cli import app
+from streams.cli.commands import app
 from streams.slo import Verdict, judge
 from streams.slo.prometheus import QUERIES, seconds_of
 from streams.telemetry import Metrics

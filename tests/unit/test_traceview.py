@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from streams.cli import app
+from streams.cli.commands import app
 
 EVENT, BATCH, UPDATE = "e" * 32, "b" * 32, "c" * 32
 
