@@ -49,6 +49,7 @@ class Pipeline:
     """Runs the batches of one subscription; several at once, one per lane.
 
     Args:
+        transactions: that may be in flight at once; lanes beyond them publish and settle meanwhile.
         observe_ages: takes the ages of a batch's events in seconds once its effect stands, and its trace.
         repair: called on an environment error before waiting; True when it repaired the cause.
     """
@@ -66,6 +67,8 @@ class Pipeline:
         metrics: QueueMetrics,
         observe_ages: Callable[[list[float], str | None], None],
         repair: Repair | None = None,
+        *,
+        transactions: int = 1,
     ) -> None:
         self._name = subscription.name
         self._queue = subscription.queue
@@ -79,6 +82,7 @@ class Pipeline:
         self._metrics = metrics
         self._observe_ages = observe_ages
         self._repair = repair
+        self._transactions = asyncio.Semaphore(transactions)
         self._stored_batches = 0
         self._doubted_at = 0
         self._paused: set[asyncio.Task[object] | None] = set()
@@ -196,7 +200,6 @@ class Pipeline:
         tries = 0
         while True:
             tries += 1
-            started = time.perf_counter()
             try:
                 applied, trace = await self._attempt(items, trigger)
             except Exception as error:  # noqa: BLE001 - the table in streams.outcome sorts them
@@ -212,7 +215,7 @@ class Pipeline:
             else:
                 # Outside the `try`: what stands must never be applied, or settled, a second time.
                 self._stored_batches += 1
-                await self._settle(items, trigger, applied, trace, started)
+                await self._settle(items, trigger, applied, trace)
                 return None
 
     async def _attempt(self, items: Sequence[Item], trigger: Trigger) -> tuple[Applied, BatchTrace]:
@@ -222,15 +225,18 @@ class Pipeline:
         place = self._court.trial(items) if trigger is Trigger.SUSPECT else self._court.beside()
         try:
             async with place:
-                applied = await self._store.apply(items, trigger, trace)
+                async with self._transactions:
+                    applied = await self._store.apply(items, trigger, trace)
+                stood = time.perf_counter()
                 await self._publish(applied, trace)
+                self._metrics.publish.observe(time.perf_counter() - stood, exemplar(trace.recorded_id))
         except BaseException as error:
             trace.end(trigger=trigger, size=len(items), error=error, decided=False)
             raise
         return applied, trace
 
     async def _settle(
-        self, items: Sequence[Item], trigger: Trigger, applied: Applied, trace: BatchTrace, started: float
+        self, items: Sequence[Item], trigger: Trigger, applied: Applied, trace: BatchTrace
     ) -> None:
         """Acknowledge, then tell telemetry."""
         done = time.perf_counter()
@@ -248,7 +254,6 @@ class Pipeline:
         metrics.repeats.inc(applied.repeats)
         example = exemplar(trace.recorded_id)
         metrics.transaction.observe(applied.seconds, example)
-        metrics.publish.observe(done - started - applied.seconds, example)
         metrics.settle.observe(time.perf_counter() - done, example)
         self._observe_ages(ages, trace.recorded_id)
 

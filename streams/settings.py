@@ -108,13 +108,13 @@ class Settings(BaseSettings):
     """Milliseconds the first event of a batch waits for company; unset: what each handler asks for."""
     lanes: int | None = Field(None, ge=1, le=16)
     """Transactions in flight for each queue; unset: what each handler asks for."""
-    prefetch: int = Field(4000, ge=1, le=65_535)
+    prefetch: int = Field(4500, ge=1, le=65_535)
     """Messages that the broker hands out for each queue before one is acknowledged."""
     tap: bool = True
     """Parse deliveries straight from the socket's bytes; 0 leaves that to aio-pika, a third slower."""
     max_decoded_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of message bodies being worked on for each queue; more waits undecoded."""
-    max_held_bytes: int = Field(16 * 1024 * 1024, ge=1024 * 1024)
+    max_held_bytes: int = Field(8 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of all message bodies held by a process; beyond it RabbitMQ is not read until half is done."""
 
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024)
