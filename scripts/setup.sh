@@ -18,7 +18,7 @@ choose_python() {
     return
   fi
   # Distributions build their Python with profile-guided optimization; one that was built from source is without
-  # by default, and a worker on it takes a seventh more CPU (docs/decisions/0021-the-interpreter.md).
+  # by default, and a worker on it takes a seventh more CPU (docs/decisions/0021-one-transaction-at-a-time.md).
   local candidate found=
   for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.14; do
     fits "$candidate" || continue
