@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     """Parse deliveries straight from the socket's bytes; 0 leaves that to aio-pika, a third slower."""
     max_decoded_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of message bodies being worked on for each queue; more waits undecoded."""
-    max_held_bytes: int = Field(8 * 1024 * 1024, ge=1024 * 1024)
+    max_held_bytes: int = Field(16 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of all message bodies held by a process; beyond it RabbitMQ is not read until half is done."""
 
     max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024)

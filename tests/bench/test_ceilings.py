@@ -14,7 +14,7 @@ from streams.settings import Settings
 from streams.stack import StackUrls
 from tests.conftest import Servers
 
-EVENTS = 3_000
+EVENTS = 7_000
 _TRANSACTIONS = """
 SELECT count(DISTINCT xmin::text) AS history, (SELECT count(DISTINCT xmin::text) FROM tasks) AS tasks
 FROM event_history

@@ -14,7 +14,7 @@ import structlog
 from typer.testing import CliRunner
 
 from streams.amqp import tolerate_any_property
-from streams.cli import app
+from streams.cli.commands import app
 from streams.decode import STRUCTURED
 from streams.registry import load_subscriptions
 from streams.topology import Topology

@@ -21,8 +21,8 @@ import httpx
 from typer.testing import CliRunner
 
 from schemas.ids import uuid7
-from streams import cli
 from streams.cache import connect_redis
+from streams.cli import commands
 from streams.database import connect
 from streams.decode import STRUCTURED
 from streams.health import free_port
@@ -208,7 +208,9 @@ async def _operate(secured: Secured, url: str) -> list[str]:
 
     async def dlq(*arguments: str) -> str:
         runner = CliRunner()
-        result = await asyncio.to_thread(runner.invoke, cli.app, ["dlq", *arguments], env={"AMQP_URL": url})
+        result = await asyncio.to_thread(
+            runner.invoke, commands.app, ["dlq", *arguments], env={"AMQP_URL": url}
+        )
         assert result.exit_code == 0, (arguments, result.output, result.exception)
         return result.output
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from schemas.contract import Store
 from schemas.errors import StreamsError
-from streams import cli
 from streams.app import Service
+from streams.cli import commands
 from tests.security.secured import Secured
 from tests.security.service import Evidence
 
@@ -125,7 +125,7 @@ async def test_errors_of_commands(secured: Secured) -> None:
 
 def _invoke(command: list[str], variables: dict[str, str]) -> str:
     """What a command prints; an error that `streams` would not have as one line is an error here, too."""
-    result = CliRunner().invoke(cli.app, command, env=variables)
+    result = CliRunner().invoke(commands.app, command, env=variables)
     if isinstance(result.exception, StreamsError):
         return f"{result.output}{result.exception}"
     assert isinstance(result.exception, SystemExit | None), (command, result.exception)

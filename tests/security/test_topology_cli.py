@@ -8,12 +8,14 @@ import json
 import aio_pika
 from typer.testing import CliRunner
 
-from streams import cli
+from streams.cli import commands
 
 
 async def run(url: str, *arguments: str) -> tuple[int, str]:
     runner = CliRunner()
-    result = await asyncio.to_thread(runner.invoke, cli.app, ["topology", *arguments], env={"AMQP_URL": url})
+    result = await asyncio.to_thread(
+        runner.invoke, commands.app, ["topology", *arguments], env={"AMQP_URL": url}
+    )
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result.exit_code, result.output
 
