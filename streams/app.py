@@ -202,7 +202,6 @@ class Service:
             metrics,
             metrics.committed if subscription.store is Store.POSTGRES else cached,
             repair=repairer(self._database),
-            transactions=self._policies[queue].lanes,
         )
         decoder = Decoder(
             subscription.types | subscription.publishes,
@@ -262,7 +261,7 @@ class Service:
         return [
             group.create_task(intake.lane(), name=f"{queue} lane {number}")
             for queue, intake in self.intakes.items()
-            for number in range(self._policies[queue].lanes + 1)  # one publishes what another has stored
+            for number in range(self._policies[queue].lanes)
         ]
 
     def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:

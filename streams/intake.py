@@ -5,7 +5,7 @@ waits undecoded, in the order of delivery, until lanes have taken or settled som
 twice: in bytes of bodies that are decoded and not settled, and in events that are decoded and in no lane
 (a decoded event takes several times the memory of its bytes, and more than the lanes' next batches need
 not be ready). All bodies, undecoded ones too, count against the budget of the process. Lanes pull: each
-runs one batch at a time, from its transaction to its acknowledgement.
+runs one batch at a time, so `policy.lanes` transactions are in flight at most.
 
 A message that was delivered suspiciously often is not even decoded here: a lane takes it as it is, to be
 tried alone in the process (streams/suspects.py).

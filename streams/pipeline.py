@@ -49,7 +49,6 @@ class Pipeline:
     """Runs the batches of one subscription; several at once, one per lane.
 
     Args:
-        transactions: that may be in flight at once; lanes beyond them publish and settle meanwhile.
         observe_ages: takes the ages of a batch's events in seconds once its effect stands, and its trace.
         repair: called on an environment error before waiting; True when it repaired the cause.
     """
@@ -67,8 +66,6 @@ class Pipeline:
         metrics: QueueMetrics,
         observe_ages: Callable[[list[float], str | None], None],
         repair: Repair | None = None,
-        *,
-        transactions: int = 1,
     ) -> None:
         self._name = subscription.name
         self._queue = subscription.queue
@@ -82,7 +79,6 @@ class Pipeline:
         self._metrics = metrics
         self._observe_ages = observe_ages
         self._repair = repair
-        self._transactions = asyncio.Semaphore(transactions)
         self._stored_batches = 0
         self._doubted_at = 0
         self._paused: set[asyncio.Task[object] | None] = set()
@@ -225,8 +221,7 @@ class Pipeline:
         place = self._court.trial(items) if trigger is Trigger.SUSPECT else self._court.beside()
         try:
             async with place:
-                async with self._transactions:
-                    applied = await self._store.apply(items, trigger, trace)
+                applied = await self._store.apply(items, trigger, trace)
                 stood = time.perf_counter()
                 await self._publish(applied, trace)
                 self._metrics.publish.observe(time.perf_counter() - stood, exemplar(trace.recorded_id))

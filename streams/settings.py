@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     """Milliseconds the first event of a batch waits for company; unset: what each handler asks for."""
     lanes: int | None = Field(None, ge=1, le=16)
     """Transactions in flight for each queue; unset: what each handler asks for."""
-    prefetch: int = Field(4500, ge=1, le=65_535)
+    prefetch: int = Field(5000, ge=1, le=65_535)
     """Messages that the broker hands out for each queue before one is acknowledged."""
     tap: bool = True
     """Parse deliveries straight from the socket's bytes; 0 leaves that to aio-pika, a third slower."""
