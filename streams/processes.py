@@ -89,13 +89,15 @@ class ProcessGroup:
             if status is not None:
                 raise ProcessEnded(f"{child.name} ended with status {status}\n{child.tail()}".rstrip())
 
-    async def wait(self) -> Child:
-        """Wait until any child ends."""
-        while True:
+    async def wait(self, stop: asyncio.Event) -> Child | None:
+        """The first child that ends; None once told to stop."""
+        while not stop.is_set():
             for child in self.children:
                 if child.process.poll() is not None:
                     return child
-            await asyncio.sleep(0.1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.1)
+        return None
 
     async def stop(self) -> None:
         """SIGTERM in the reverse order of starting, all at once; SIGKILL to whoever does not end."""

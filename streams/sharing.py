@@ -6,7 +6,6 @@ only, its metrics, is asked for on a port of its own.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -42,14 +41,8 @@ async def share(settings: Settings) -> int:
             own = {"STREAMS_API_WORKERS": "1", "STREAMS_API_METRICS_PORT": str(port)}
             command = [sys.executable, "-m", "streams", "api"]
             group.start(f"api {number}", command, env={**os.environ, **shared, **own})
-        ended = asyncio.create_task(group.wait())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ended, stopped):
-            task.cancel()
-        if stop.is_set():
+        if (child := await group.wait(stop)) is None:
             return 0
-        child = ended.result()
         log.error("a worker ended", worker=child.name, status=child.process.returncode)
         return 1
 

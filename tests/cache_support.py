@@ -5,17 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import redis.asyncio
 
-from streams.cache import Cache, Cached
+from streams.cache import Cache, Cached, LocalLimits, connect_redis
+from streams.cache.found import Group
 from streams.health import free_port
 from tests.support import eventually
 
 KEY, TAG = "q:key", "agent:1"
+
+
+@asynccontextmanager
+async def caches(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[Cache]]]:
+    """Makes caches with a memory that hears only what the test tells it; closes them at the end."""
+    made: list[Cache] = []
+
+    async def make(*groups: Group, url: str = redis_url, **options: Any) -> Cache:
+        cache = Cache(connect_redis(url, "test"), local=LocalLimits(), **options)
+        cache.load_together(groups)
+        await cache.confirm(inf)
+        made.append(cache)
+        return cache
+
+    yield make
+    for cache in made:
+        await cache.close()
 
 
 class Database:

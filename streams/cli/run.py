@@ -43,15 +43,9 @@ async def _supervise(environment: Mapping[str, str], settings: Settings) -> int:
             own = {"STREAMS_HTTP_HOST": host, "STREAMS_HTTP_PORT": str(port)}
             group.start(role, [sys.executable, "-m", "streams", role], env={**environment, **own})
         _where_to_look(environment, settings, ports)
-        ended = asyncio.create_task(group.wait())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ended, stopped):
-            task.cancel()
-        if stop.is_set():
+        if (child := await group.wait(stop)) is None:
             print("Stopping: draining what was received ...", flush=True)
             return 0
-        child = ended.result()
         print(
             f"{child.name} ended with status {child.process.returncode}; stopping the rest", file=sys.stderr
         )

@@ -15,9 +15,9 @@ from handlers.selecting import Rows
 from handlers.together import Group, created, groups
 from schemas.cache import agent_key, task_key
 from schemas.ids import uuid7
-from streams.cache import Cache, Cached, LocalLimits, Refreshing, Source, connect_redis
+from streams.cache import Cache, Cached, Refreshing, Source
 from tests.api_support import NoCache, add_agent, add_task, client_of, id_after
-from tests.cache_support import Database, Proxy, orders
+from tests.cache_support import Database, Proxy, caches, orders
 from tests.support import eventually
 
 KEY = task_key(uuid7())
@@ -55,20 +55,13 @@ New = Callable[..., Awaitable[Cache]]
 
 @pytest.fixture
 async def new(redis_url: str) -> AsyncIterator[New]:
-    """Makes caches with a memory that hears only what the test tells it."""
-    made: list[Cache] = []
+    """Makes caches that load ahead whatever they hear of, unless told otherwise."""
+    async with caches(redis_url) as make:
 
-    async def make(*groups: Group, url: str = redis_url, **options: Any) -> Cache:
-        options = {"refresh": Refreshing(1e6, ahead_seconds=1e9)} | options
-        cache = Cache(connect_redis(url, "test"), local=LocalLimits(), **options)
-        cache.load_together(groups)
-        await cache.confirm(inf)
-        made.append(cache)
-        return cache
+        async def new_one(*groups: Group, **options: Any) -> Cache:
+            return await make(*groups, **{"refresh": Refreshing(1e6, ahead_seconds=1e9)} | options)
 
-    yield make
-    for cache in made:
-        await cache.close()
+        yield new_one
 
 
 def holds(cache: Cache, key: str = KEY) -> bool:

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from math import factorial, inf
+from math import factorial
 from typing import Any
 
 import pytest
 
-from streams.cache import Cache, Cached, LocalLimits, Source, connect_redis
-from tests.cache_support import KEY, TAG, Database, Step, SteppedReader, orders
+from streams.cache import Cache, Cached, Source
+from tests.cache_support import KEY, TAG, Database, Step, SteppedReader, caches, orders
 from tests.support import eventually
 
 
 @pytest.fixture
 async def new_cache(redis_url: str) -> AsyncIterator[Callable[..., Awaitable[Cache]]]:
-    """Makes caches with a memory that hears only what the test tells it."""
-    made: list[Cache] = []
-
-    async def make(**options: Any) -> Cache:
-        cache = Cache(connect_redis(redis_url, "test"), local=LocalLimits(), **options)
-        await cache.confirm(inf)
-        made.append(cache)
-        return cache
-
-    yield make
-    for cache in made:
-        await cache.close()
+    async with caches(redis_url) as make:
+        yield make
 
 
 async def test_memory_answers_without_redis_until_it_hears(
