@@ -100,7 +100,7 @@ def fold(events: Iterable[AgentEvent]) -> dict[UUID, Agent]:
     return dict(sorted(agents.items(), key=lambda item: item[0].int))
 
 
-@stream.handler(exchange="agents", events=AgentEvent, batch=BatchPolicy(size=4000, linger=0.01, lanes=1))
+@stream.handler(exchange="agents", events=AgentEvent, batch=BatchPolicy(size=4000, linger=0.01, lanes=1, spare=1))
 async def record_agents(batch: Batch[AgentEvent], tx: Connection) -> Changes:
     """Merge the events into their agents."""
     said = fold(batch.events)

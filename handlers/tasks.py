@@ -68,7 +68,7 @@ class Move(NamedTuple):
     after: Task
 
 
-@stream.handler(exchange="tasks", events=TaskEvent, batch=BatchPolicy(size=4000, linger=0.01, lanes=1))
+@stream.handler(exchange="tasks", events=TaskEvent, batch=BatchPolicy(size=4000, linger=0.01, lanes=1, spare=1))
 async def record_tasks(batch: Batch[TaskEvent], tx: Connection) -> Changes:
     """Merge the events into their tasks, and the tasks' ends into their agents' scores."""
     said = fold(batch.events)

@@ -30,7 +30,7 @@ DECISIONS: Final = UUID("6f3c1a52-6a0e-5b8f-9c55-0f6f2c7b9d11")
 @stream.handler(
     exchange="votes",
     events=VoteEvent,
-    batch=BatchPolicy(size=4000, linger=0.01, lanes=1),
+    batch=BatchPolicy(size=4000, linger=0.01, lanes=1, spare=1),
     publishes=RoundDecided,
 )
 async def record_votes(batch: Batch[VoteEvent], tx: Connection) -> Changes:

@@ -43,12 +43,14 @@ class Trigger(StrEnum):
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
     """When a batch is closed: at `size` events, `bytes` of decoded input, or `linger` seconds after
-    its first event, whichever comes first; `lanes` transactions may be in flight at once."""
+    its first event, whichever comes first. `lanes` transactions may be in flight at once, and `spare` more
+    while the process has none of other queues."""
 
     size: int = 500
     linger: float = 0.02
     bytes: int = 4 * 1024 * 1024
     lanes: int = 3
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)

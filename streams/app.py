@@ -38,6 +38,7 @@ from streams.reader import Reader
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
 from streams.settings import Settings, TraceOrigin, require
+from streams.seats import Seats
 from streams.solo import Solo
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.suspects import Court, PostgresTrials, RedisTrials, Trials
@@ -66,7 +67,7 @@ class Service:
         self._subscriptions = [s for s in self._everything if s.store is role]
         self._policies = {s.queue: settings.batch_policy(s.batch) for s in self._subscriptions}
         name = self.name = "worker" if role is Store.POSTGRES else "updater"
-        lanes = sum(policy.lanes for policy in self._policies.values())
+        lanes = sum(policy.lanes + policy.spare for policy in self._policies.values())
         links = max((policy.size for policy in self._policies.values()), default=1)
         # What an updater takes in comes from our workers: there the trace goes on in any case.
         link_origins = role is Store.POSTGRES and settings.trace_context is TraceOrigin.LINK
@@ -78,6 +79,7 @@ class Service:
         self._publisher = Publisher(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}-publisher")
         self._broker = Broker(require(settings.amqp_url, "AMQP_URL"), f"streams-{name}", tap=settings.tap)
         self._budget = Budget(settings.max_held_bytes, self._broker.hold, self._broker.resume)
+        self._seats = Seats()
         self._solo = Solo()
         self._trials: Trials | None = None
         self._cache: Cache | None = None
@@ -158,7 +160,7 @@ class Service:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
             self._cache = Cache(redis, metrics=self.telemetry.metrics)
             if self._settings.database_url is not None:
-                lanes = sum(policy.lanes for policy in self._policies.values())
+                lanes = sum(policy.lanes + policy.spare for policy in self._policies.values())
                 self._lookups = Lookups(self._settings, self.name, size=lanes)
             self._writer = Updating(self._cache, redis, self._lookups, self.telemetry.metrics)
             self._trials = RedisTrials(redis)
@@ -221,6 +223,7 @@ class Service:
             ),
             pipeline,
             self._budget,
+            self._seats,
             metrics,
             max_bytes=settings.max_decoded_bytes,
             suspect_after=settings.suspect_deliveries,
@@ -261,7 +264,7 @@ class Service:
         return [
             group.create_task(intake.lane(), name=f"{queue} lane {number}")
             for queue, intake in self.intakes.items()
-            for number in range(self._policies[queue].lanes)
+            for number in range(self._policies[queue].lanes + self._policies[queue].spare)
         ]
 
     def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:

@@ -5,7 +5,8 @@ waits undecoded, in the order of delivery, until lanes have taken or settled som
 twice: in bytes of bodies that are decoded and not settled, and in events that are decoded and in no lane
 (a decoded event takes several times the memory of its bytes, and more than the lanes' next batches need
 not be ready). All bodies, undecoded ones too, count against the budget of the process. Lanes pull: each
-runs one batch at a time, so `policy.lanes` transactions are in flight at most.
+runs one batch at a time, so `policy.lanes` transactions are in flight at most, and `policy.spare` more while
+the process's other queues rest.
 
 A message that was delivered suspiciously often is not even decoded here: a lane takes it as it is, to be
 tried alone in the process (streams/suspects.py).
@@ -29,6 +30,7 @@ from streams.budget import Budget
 from streams.delivery import Delivery, Item
 from streams.pipeline import More
 from streams.reader import Reader
+from streams.seats import Seats
 from streams.telemetry import QueueMetrics
 
 _TICK: Final = 0.0005  # seconds; a difference that is not worth setting an alarm anew
@@ -48,7 +50,7 @@ class Intake:
     """Takes deliveries of one queue and hands batches to the pipeline.
 
     Args:
-        budget: of the process.
+        budget, seats: of the process.
         max_bytes: of bodies that are decoded and not settled; a larger message is let in alone.
         suspect_after: a message delivered more often than this before is tried alone.
     """
@@ -59,6 +61,7 @@ class Intake:
         reader: Reader,
         runner: Runner,
         budget: Budget,
+        seats: Seats,
         metrics: QueueMetrics,
         *,
         max_bytes: int,
@@ -67,8 +70,12 @@ class Intake:
         self._reader = reader
         self._runner = runner
         self._budget = budget
+        self._seats = seats
+        self._seats.watch(self._look)
         self._metrics = metrics
         self._max_bytes = max_bytes
+        self._lanes = policy.lanes
+        self._busy = 0  # lanes that run a batch
         self._max_ahead = (
             policy.size * policy.lanes
         )  # a batch for each transaction is ready when it can begin
@@ -138,10 +145,16 @@ class Intake:
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""
         while (work := await self._next()) is not None:
-            if isinstance(work, Delivery):
-                await self._run_suspect(work)
-            else:
-                await self._run(work)
+            self._busy += 1
+            self._seats.take()
+            try:
+                if isinstance(work, Delivery):
+                    await self._run_suspect(work)
+                else:
+                    await self._run(work)
+            finally:
+                self._busy -= 1
+                self._seats.leave()
 
     async def _run(self, closed: Closed[Item]) -> None:
         self.running += len(closed.items)
@@ -272,7 +285,7 @@ class Intake:
                 # In no order: where every trial kills, its deaths must not gather at whoever is first.
                 self._suspects.rotate(random.randrange(len(self._suspects)))
                 return self._suspects.popleft()
-            closed = self._batcher.take(loop.time(), in_flight=self.running > 0)
+            closed = self._take(loop.time())
             self._refill_soon()
             if closed is not None and not (closed := _without_stale(closed)).items:
                 continue
@@ -286,11 +299,18 @@ class Intake:
             self._wake(loop.time())  # the alarm must ring for what came while no lane was idle
             await turn
 
+    @property
+    def _may_begin(self) -> bool:
+        return self._busy < self._lanes or self._seats.is_alone(self._busy)
+
+    def _take(self, now: float) -> Closed[Item] | None:
+        return self._batcher.take(now, in_flight=self.running > 0) if self._may_begin else None
+
     def _wake(self, now: float) -> None:
         """Wake a lane if a batch is due, else set the alarm for when one will be."""
         if not self._idle:
             return
-        due = self._batcher.due_in(now, in_flight=self.running > 0)
+        due = self._batcher.due_in(now, in_flight=self.running > 0) if self._may_begin else None
         if due == 0.0 or self._suspects or self._is_drained:
             self._wake_one()
         elif due is not None:
@@ -303,6 +323,10 @@ class Intake:
             self._alarm.cancel()  # a lane has begun or ended meanwhile
         # The time is kept here: uvloop's handle of what is due at once has no `when`.
         self._alarm, self._alarm_at = asyncio.get_running_loop().call_at(when, self._ring), when
+
+    def _look(self) -> None:
+        """A transaction has ended, perhaps of another queue: a spare lane may begin now."""
+        self._wake(asyncio.get_running_loop().time())
 
     def _ring(self) -> None:
         self._alarm = None

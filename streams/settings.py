@@ -304,6 +304,7 @@ class Settings(BaseSettings):
             linger=asked.linger if self.batch_linger_ms is None else self.batch_linger_ms / 1000,
             bytes=asked.bytes,
             lanes=self.lanes or asked.lanes,
+            spare=asked.spare if self.lanes is None else 0,
         )
         if self.prefetch < policy.size * policy.lanes:
             raise ConfigurationError(

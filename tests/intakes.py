@@ -20,6 +20,7 @@ from streams.delivery import Delivery, Item
 from streams.intake import Intake
 from streams.pipeline import More
 from streams.reader import Reader
+from streams.seats import Seats
 from streams.telemetry import Telemetry
 
 
@@ -67,6 +68,7 @@ def intake_for(
     *,
     max_bytes: int = 1_000_000,
     budget: Budget | None = None,
+    seats: Seats | None = None,
     echoes: frozenset[str] = frozenset(),
 ) -> Intake:
     telemetry = Telemetry.disabled()
@@ -78,7 +80,7 @@ def intake_for(
     )
     return Intake(
         policy, Reader("q", decoder, telemetry.tracing, echoes), gate, budget or unlimited(),
-        telemetry.metrics.queue("q"), max_bytes=max_bytes, suspect_after=3,
+        seats or Seats(), telemetry.metrics.queue("q"), max_bytes=max_bytes, suspect_after=3,
     )  # fmt: skip
 
 

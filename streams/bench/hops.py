@@ -27,6 +27,7 @@ RULES: Final = (
     ("streams/decode.py", "decode and validate"),
     ("streams/intake.py", "take in, batch"),
     ("streams/batcher.py", "take in, batch"),
+    ("streams/seats.py", "take in, batch"),
     ("streams/telemetry/metrics.py", "metrics"),
     ("prometheus_client/", "metrics"),
     ("streams/telemetry/", "trace: make spans"),
