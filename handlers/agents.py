@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, assert_never
 from uuid import UUID
 
+from handlers.batches import WRITES
 from handlers.merging import newest
 from handlers.scores import LOCK_AGENTS
 from schemas import cache
 from schemas.agents import AgentEvent, AgentStatus
-from schemas.contract import Batch, BatchPolicy, Changes, Stream
+from schemas.contract import Batch, Changes, Stream
 
 if TYPE_CHECKING:
     import asyncpg
@@ -100,7 +101,7 @@ def fold(events: Iterable[AgentEvent]) -> dict[UUID, Agent]:
     return dict(sorted(agents.items(), key=lambda item: item[0].int))
 
 
-@stream.handler(exchange="agents", events=AgentEvent, batch=BatchPolicy(size=4000, linger=0.01, lanes=1, spare=1))
+@stream.handler(exchange="agents", events=AgentEvent, batch=WRITES)
 async def record_agents(batch: Batch[AgentEvent], tx: Connection) -> Changes:
     """Merge the events into their agents."""
     said = fold(batch.events)

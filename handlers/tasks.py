@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from handlers import scores
+from handlers.batches import WRITES
 from handlers.sql import as_json, columns
 from handlers.task_merge import Assignee, Created, Outcome, Progress, Status, Task, fold, join
 from schemas import cache
-from schemas.contract import Batch, BatchPolicy, Changes, Stream
+from schemas.contract import Batch, Changes, Stream
 from schemas.fields import dated
 from schemas.tasks import TaskEvent
 
@@ -68,7 +69,7 @@ class Move(NamedTuple):
     after: Task
 
 
-@stream.handler(exchange="tasks", events=TaskEvent, batch=BatchPolicy(size=4000, linger=0.01, lanes=1, spare=1))
+@stream.handler(exchange="tasks", events=TaskEvent, batch=WRITES)
 async def record_tasks(batch: Batch[TaskEvent], tx: Connection) -> Changes:
     """Merge the events into their tasks, and the tasks' ends into their agents' scores."""
     said = fold(batch.events)

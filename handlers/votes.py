@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid5
 
 from handlers import scores, vote_store
+from handlers.batches import WRITES
 from handlers.vote_merge import UNKNOWN, Decision, Poll, Said, agrees, decide, fold, take_poll
 from schemas import cache
-from schemas.contract import Batch, BatchPolicy, Changes, Stream
+from schemas.contract import Batch, Changes, Stream
 from schemas.votes import DecidedData, RoundDecided, VoteEvent
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ DECISIONS: Final = UUID("6f3c1a52-6a0e-5b8f-9c55-0f6f2c7b9d11")
 @stream.handler(
     exchange="votes",
     events=VoteEvent,
-    batch=BatchPolicy(size=4000, linger=0.01, lanes=1, spare=1),
+    batch=WRITES,
     publishes=RoundDecided,
 )
 async def record_votes(batch: Batch[VoteEvent], tx: Connection) -> Changes:

@@ -37,8 +37,8 @@ from streams.quarantine import Quarantine
 from streams.reader import Reader
 from streams.registry import load_subscriptions, require_updater
 from streams.repair import repairer
-from streams.settings import Settings, TraceOrigin, require
 from streams.seats import Seats
+from streams.settings import Settings, TraceOrigin, require
 from streams.solo import Solo
 from streams.stores import BatchStore, PostgresStore, RedisStore
 from streams.suspects import Court, PostgresTrials, RedisTrials, Trials

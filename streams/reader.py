@@ -5,6 +5,7 @@ from __future__ import annotations
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
 from streams.facts import facts_of
+from streams.lean import share_fields_set
 from streams.quarantine import REPLAY_OF
 from streams.telemetry import Tracing
 
@@ -39,6 +40,7 @@ class Reader:
         if self._facts:
             for item in items:
                 if item.event is not None:
+                    share_fields_set(item.event)
                     item.facts = facts_of(item.event)
         return [item for item in items if not self._is_echo(item)] if self._echoes else items
 

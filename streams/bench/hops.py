@@ -25,6 +25,7 @@ RULES: Final = (
     ("streams/tap.py", "frames: parse deliveries"),
     ("streams/edge.py", "frames: parse deliveries"),
     ("streams/decode.py", "decode and validate"),
+    ("streams/lean.py", "decode and validate"),
     ("streams/intake.py", "take in, batch"),
     ("streams/batcher.py", "take in, batch"),
     ("streams/seats.py", "take in, batch"),

@@ -13,7 +13,7 @@ from streams.bench.spread import SCHEMA, Spread
 BASELINES: Final = {
     "ceiling": "COPY of the same rows, one connection, one transaction",
     "ceiling in batches": "the same COPY in as many transactions as the service",
-    "bare": "a bare aiormq consumer, no work",
+    "bare": "a bare aiormq consumer of single events, no work",
     "plain": "a plain FastStream handler, one by one",
 }
 """What `Result.baselines` may hold, in words."""

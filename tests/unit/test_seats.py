@@ -1,4 +1,4 @@
-"""Spare lanes: a queue whose neighbours rest has another transaction in flight, and no longer than they do."""
+"""Spare lanes: a queue whose neighbours rest has another transaction in flight."""
 
 from __future__ import annotations
 
