@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Union
+from typing import Any, Final, Union
 
 import aiormq.exceptions
 import structlog
@@ -36,6 +37,8 @@ from streams.tap import TappedConnection, Taps
 log = structlog.get_logger(__name__)
 
 Accept = Callable[[Delivery], None]
+
+_NAMES: Final = 8  # of consumers past, for which something may still be under way
 
 
 class Broker(RabbitBroker):
@@ -81,6 +84,8 @@ class BatchSubscriber(RabbitSubscriber):
 
     accept: Accept
     taps: Taps | None = None
+    _tags: deque[str]
+    """Names of our consumer, the newest last."""
     _acks: AckTracker | None = None
     _incarnation: object = None
 
@@ -90,14 +95,21 @@ class BatchSubscriber(RabbitSubscriber):
             return  # a beginning that failed at another queue, and is tried again: aio-pika keeps this one
         await SubscriberUsecase.start(self)
         self._queue_obj = await self._outer_config.declarer.declare_queue(self.queue, channel=self.channel)
+        self._consumer_tag = await self._queue_obj.consume(
+            self.consume,  # type: ignore[arg-type]
+            consumer_tag=self._new_tag(),
+        )
+        self._post_start()
+
+    def _new_tag(self) -> str:
+        """A name for a consumer of ours, never used before, which the tap knows."""
         tag = f"{self.queue.name}.{uuid.uuid4()}"
         if self.taps is not None:
             self.taps.register(tag, self._accept_tapped)
-        self._consumer_tag = await self._queue_obj.consume(
-            self.consume,  # type: ignore[arg-type]
-            consumer_tag=tag,
-        )
-        self._post_start()
+            self._tags.append(tag)
+            if len(self._tags) > _NAMES:
+                self.taps.forget(self._tags.popleft())
+        return tag
 
     def _accept_tapped(self, delivery: Delivery) -> None:
         self._acks = delivery.acks
@@ -166,12 +178,17 @@ class BatchSubscriber(RabbitSubscriber):
             await queue.consume(self.consume, consumer_tag=self._consumer_tag)
 
     async def set_prefetch(self, prefetch: int) -> None:
-        """Consume with another prefetch from now on. It holds for new consumers only: so be one."""
+        """Consume with another prefetch from now on. It holds for new consumers only: so be one.
+
+        By a new name, too: where one comes back whose messages are still under way, RabbitMQ before 3.10.9
+        and 3.11.1 crashes the channel and closes the connection (rabbitmq-server issue 5927).
+        """
         queue, tag = self._queue_obj, self._consumer_tag
         if queue is not None and tag is not None:
             await queue.cancel(tag)
             await queue.channel.set_qos(prefetch)
-            await queue.consume(self.consume, consumer_tag=tag)  # type: ignore[arg-type]
+            self._consumer_tag = self._new_tag()
+            await queue.consume(self.consume, consumer_tag=self._consumer_tag)  # type: ignore[arg-type]
 
     @property
     def is_consuming(self) -> bool:
@@ -214,6 +231,7 @@ def subscribe(broker: Broker, subscription: Subscription, prefetch: int, accept:
     )
     subscriber.accept = accept
     subscriber.taps = broker.taps
+    subscriber._tags = deque()
     Registrator.subscriber(broker, subscriber)
     subscriber.add_call(parser_=None, decoder_=None, dependencies_=())
     subscriber(_documented(subscription))

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     batch_linger_ms: float | None = Field(None, ge=0, le=10_000)
     """Milliseconds the first event of a batch waits for company; unset: what each handler asks for."""
     lanes: int | None = Field(None, ge=1, le=16)
-    """Transactions in flight for each queue; unset: what each handler asks for."""
+    """Transactions in flight for each queue, no more and no less; unset: what each handler asks for."""
     prefetch: int = Field(5000, ge=1, le=65_535)
     """Messages that the broker hands out for each queue before one is acknowledged."""
     tap: bool = True

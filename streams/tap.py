@@ -237,6 +237,11 @@ class Taps(TransportFactory):
         and on those that a reconnect makes. Register before consuming."""
         self._consumers[consumer_tag.encode()] = accept
 
+    def forget(self, consumer_tag: str) -> None:
+        """Let deliveries to a consumer that was cancelled long ago pass by. Not sooner: what was under way
+        then would be acknowledged unseen, with what comes behind it."""
+        self._consumers.pop(consumer_tag.encode(), None)
+
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, by TLS for amqps.
 

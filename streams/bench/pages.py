@@ -15,7 +15,8 @@ from typing import Any, Final
 import orjson
 
 from schemas.errors import StreamsError
-from streams.bench import plot
+from streams.bench import goals, plot
+from streams.bench.goals import short
 from streams.bench.results import BASELINES
 
 _POINTS: Final = 60
@@ -62,8 +63,9 @@ def write(page: Page, name: str, measured: Measured) -> None:
         path = page.folder / f"{title}.svg"
         path.write_text(svg)
         images.append(f"![{title}](performance/{path.name})")
-    text = page.path.read_text()
-    page.path.write_text(replaced(text, name, section(measured, images)))
+    text = replaced(page.path.read_text(), name, section(measured, images))
+    results = {file.stem: orjson.loads(file.read_bytes()) for file in page.folder.glob("*.json")}
+    page.path.write_text(replaced(text, "goals", "\n".join(goals.table(results))))
 
 
 def section(measured: Measured, images: Sequence[str]) -> str:
@@ -112,7 +114,7 @@ def tables(measured: Measured) -> Iterator[str]:
     yield "| | median | lowest | highest |"
     yield "|---|---:|---:|---:|"
     for name, spread in measured["summary"].items():
-        yield f"| {name} | {_short(spread['median'])} | {_short(spread['low'])} | {_short(spread['high'])} |"
+        yield f"| {name} | {short(spread['median'])} | {short(spread['low'])} | {short(spread['high'])} |"
     if measured.get("baselines"):
         yield ""
         yield "| in the same run | events/s | the service is × | CPU µs of PostgreSQL |"
@@ -121,14 +123,8 @@ def tables(measured: Measured) -> Iterator[str]:
             rate, cpu = (
                 finding["figures"].get(figure) for figure in ("events_per_second", "cpu_us.postgres")
             )
-            ratio, spent = measured["ratios"][name], _short(cpu) if cpu is not None else ""
-            yield f"| {BASELINES[name]} | {_short(rate)} | {ratio:.2f} | {spent} |"
-
-
-def _short(value: float) -> str:
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+            ratio, spent = measured["ratios"][name], short(cpu) if cpu is not None else ""
+            yield f"| {BASELINES[name]} | {short(rate)} | {ratio:.2f} | {spent} |"
 
 
 def plots(name: str, measured: Measured) -> dict[str, str]:

@@ -119,6 +119,26 @@ async def test_large_messages_fill_no_more_than_the_budget(
         await eventually(lambda: consumer._prefetch == settings.prefetch, "and prefetch is back")
 
 
+@pytest.mark.parametrize("tap", [True, False])
+async def test_another_prefetch_with_messages_under_way_loses_no_connection(
+    servers: Servers, database: asyncpg.Pool, tap: bool
+) -> None:
+    """RabbitMQ before 3.10.9 and 3.11.1 lost its thread when a consumer came back by the same name."""
+    troubled.gate = asyncio.Event()
+    async with running(quick(servers, tap=tap), Store.POSTGRES) as (worker,):
+        subscriber = worker._subscribers[QUEUE]
+        for turn in range(1, 4):
+            await publish(servers.amqp, "notes", [note() for _ in range(40)])
+            await eventually(lambda: worker.intakes[QUEUE].received == 40 * turn, "all are held")  # noqa: B023
+            await subscriber.set_prefetch(1000 + turn)
+        await publish(servers.amqp, "notes", [note() for _ in range(40)])
+        await eventually(lambda: worker.unacknowledged == 160, "what comes over the new one is held, too")
+        troubled.gate.set()
+        await eventually(lambda: stored(database, 160), "all are stored")
+        await eventually(lambda: waiting(servers, 0), "and acknowledged")
+        assert worker.intakes[QUEUE].received == 160, "none came twice"
+
+
 async def test_a_consumer_that_the_broker_forgot_is_brought_back(
     servers: Servers, database: asyncpg.Pool
 ) -> None:

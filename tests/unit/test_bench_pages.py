@@ -11,11 +11,15 @@ import pytest
 
 from streams.bench import everything, pages
 from streams.bench.finding import Finding, Findings
+from streams.bench.goals import GOALS, table
 from streams.bench.options import By, Options
 from streams.bench.results import BASELINES
 from streams.bench.scaling import options_for
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+MARKERS = "<!-- bench:goals -->\n<!-- /bench:goals -->\n<!-- bench:steady -->\n<!-- /bench:steady -->\n"
 
 
 def measured(findings: Findings) -> Any:
@@ -44,12 +48,35 @@ def test_a_section_that_is_missing_or_there_twice_is_an_error(page: str) -> None
 def test_every_step_of_the_report_has_its_section() -> None:
     sections = re.findall(r"<!-- bench:(\S+) -->", (DOCS / "performance.md").read_text())
     steps = everything.Everything.steps(everything.Everything(None, everything.QUICK, None))  # type: ignore[arg-type]
-    assert sorted(sections) == sorted(steps)
+    assert sorted(sections) == sorted([*steps, "goals"])
+    assert {goal.step for goal in GOALS} <= set(steps)
+
+
+def kept(*parts: tuple[str, float]) -> Any:
+    summary = {name: {"median": value} for name, value in parts}
+    return {"summary": summary, "environment": {"commit": "abc"}}
+
+
+@pytest.mark.parametrize(
+    ("p99", "verdict"), [(20.0, "aim reached"), (50.0, "bar reached"), (50.1, "**missed**")]
+)
+def test_a_latency_is_held_against_its_goals_from_above(p99: float, verdict: str) -> None:
+    *_, row = table({"steady": kept(("committed_ms.p99", p99))})
+    assert row == f"| 2,000/s: committed, p99 | {p99} ms | 50.0 ms | 25.0 ms | {verdict} | abc |"
+
+
+def test_speed_and_what_is_kept_of_it_are_held_against_their_goals_from_below() -> None:
+    stored = kept(("0 stored: events_per_second", 1000.0), ("9 stored: events_per_second", 790.0))
+    rows = list(table({"drain": kept(("events_per_second", 9_999.0)), "stored": stored}))[2:]
+    assert [row.split(" | ")[1:5] for row in rows] == [
+        ["9,999 events/s", "10,000 events/s", "20,000 events/s", "**missed**"],
+        ["0.79 ×", "0.8 ×", "0.95 ×", "**missed**"],
+    ]
 
 
 def test_writing_gives_table_plot_and_a_small_file(tmp_path: Path) -> None:
     page = pages.Page(tmp_path)
-    page.path.write_text("<!-- bench:steady -->\n<!-- /bench:steady -->\n")
+    page.path.write_text(MARKERS)
     pages.write(page, "steady", measured(steady(10, 12, 30)))
     text = page.path.read_text()
     assert "| committed_ms.p99 | 12.0 | 10.0 | 30.0 |" in text

@@ -26,6 +26,13 @@ def test_operators_override_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (policy.size, policy.linger, policy.lanes) == (50, 0.005, 2)
 
 
+def test_a_number_of_lanes_that_an_operator_gives_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = BatchPolicy(size=500, lanes=1, spare=1)
+    assert Settings.load().batch_policy(asked).spare == 1
+    monkeypatch.setenv("STREAMS_LANES", "1")
+    assert Settings.load().batch_policy(asked).spare == 0
+
+
 def test_errors_name_the_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMS_PREFETCH", "s3cret")
     with pytest.raises(ConfigurationError, match="STREAMS_PREFETCH") as caught:
