@@ -30,14 +30,17 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The checkout's commit, with a + if files differ from it; empty outside of a checkout."""
+    """The checkout's commit, with a + if files other than docs differ; empty outside of a checkout."""
     here = Path(__file__).parent
     try:
         head, changed = (
             subprocess.run(
                 ["git", *words], cwd=here, capture_output=True, text=True, check=True
             ).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
+            for words in (
+                ("rev-parse", "--short", "HEAD"),
+                ("status", "--porcelain", "-uno", "--", ":/", ":/!docs"),
+            )
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
