@@ -30,13 +30,13 @@ def watch(roots: Mapping[str, int], mine: int) -> Watch:
 
 
 def rate(commits: Sequence[Commit], begun: float, ready_at: Sequence[float]) -> float:
-    """Events per second from the first delivery; with several workers, from when the last one was ready: what
-    was committed before counts neither as work nor as time, unless that is all there was."""
-    first = begun
+    """Events per second from the first delivery; with several workers, from the first commit after the last
+    one was ready. What was committed until then counts neither as work nor as time (a large batch of which a
+    part was done before would count for too much), unless that is nearly all there was."""
     if len(ready_at) > 1:
-        begun = max(begun, *ready_at)
-    if commits and commits[-1].at <= begun:
-        begun = first
+        late = [commit for commit in commits if commit.at > max(begun, *ready_at)]
+        if len(late) > 1:
+            return sum(commit.events for commit in late[1:]) / (late[-1].at - late[0].at)
     counted = sum(commit.events for commit in commits if commit.at > begun)
     return counted / (commits[-1].at - begun) if counted else 0.0
 

@@ -19,6 +19,8 @@ VALUES: Final = {
     By.PAYLOAD: (200, 2_000, 20_000),
     By.BACKLOG: (1_000_000,),
 }
+_FOR_WORKERS: Final = 5
+"""Times the backlog: most of it is to be there still when the last worker is ready."""
 _MOST_BYTES: Final = 300e6
 """Of a backlog of large payloads: fewer events then."""
 
@@ -28,7 +30,7 @@ _SIZE: Final = "SELECT pg_database_size(current_database())"
 def options_for(by: By, value: int, options: Options) -> Options:
     match by:
         case By.WORKERS:
-            return replace(options, workers=value)
+            return replace(options, workers=value, events=_FOR_WORKERS * options.events)
         case By.STORED:
             return replace(options, stored=value)
         case By.BACKLOG:

@@ -11,11 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.bench import compare, hops, plot, profiled
+from streams.bench import compare, digest, hops, plot, profiled
 from streams.bench.latency import Histogram, bucket_of, upper_edge
 from streams.bench.loads import PROFILES
 from streams.bench.reading import Population, Zipf
 from streams.bench.spread import Spread
+from streams.bench.stored import Commit
+
+
+def test_one_worker_is_timed_from_the_first_delivery() -> None:
+    assert digest.rate([Commit(11.0, 500), Commit(12.0, 500)], 10.0, [9.0]) == 500
+
+
+def test_several_workers_are_timed_from_commit_to_commit_once_all_are_ready() -> None:
+    """A batch that is committed right after the last one was ready was worked on before, for the most part."""
+    commits = [Commit(10.5, 900), Commit(12.1, 4000), Commit(13.1, 1000), Commit(14.1, 1000)]
+    assert digest.rate(commits, 10.0, [9.0, 12.0]) == 1000
+    assert digest.rate(commits, 10.0, [9.0, 13.5]) == pytest.approx(6900 / 4.1), "nearly all was done by then"
+    assert digest.rate([], 10.0, [9.0, 12.0]) == 0
 
 
 @given(st.integers(0, 10**11))

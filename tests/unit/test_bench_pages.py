@@ -116,6 +116,7 @@ def test_large_payloads_make_a_backlog_of_fewer_events() -> None:
     options = Options(100_000)
     assert options_for(By.PAYLOAD, 200, options).events == 100_000
     assert options_for(By.PAYLOAD, 20_000, options).events < 50_000
-    assert options_for(By.WORKERS, 3, options).workers == 3
+    of_workers = options_for(By.WORKERS, 3, options)
+    assert (of_workers.workers, of_workers.events) == (3, 5 * options.events), "enough when all are up"
     assert options_for(By.STORED, 7, options).stored == 7
     assert options_for(By.BACKLOG, 9, options).events == 9
