@@ -24,7 +24,7 @@ def test_one_worker_is_timed_from_the_first_delivery() -> None:
 
 
 def test_several_workers_are_timed_from_commit_to_commit_once_all_are_ready() -> None:
-    """A batch that is committed right after the last one was ready was worked on before, for the most part."""
+    """What is committed right after the last one was ready was worked on before, for the most part."""
     commits = [Commit(10.5, 900), Commit(12.1, 4000), Commit(13.1, 1000), Commit(14.1, 1000)]
     assert digest.rate(commits, 10.0, [9.0, 12.0]) == 1000
     assert digest.rate(commits, 10.0, [9.0, 13.5]) == pytest.approx(6900 / 4.1), "nearly all was done by then"
