@@ -51,8 +51,22 @@ async def test_a_death_of_who_knows_what_counts_only_while_few_messages_have_any
         await process().begin(uuid4(), False)
     key = uuid4()
     await process().begin(key, False)
-    assert await process().begin(key, True) == Deaths(0, 0)
-    assert await process().begin(key, True) == Deaths(1, 0)
+    assert await process().begin(key, True) == Deaths(0, 0, crowded=True)
+    assert await process().begin(key, True) == Deaths(1, 0, crowded=True)
+
+
+async def test_among_many_messages_with_deaths_two_at_the_same_one_may_be_chance(process: Process) -> None:
+    key = uuid4()
+    for _ in range(3):
+        await process().begin(uuid4(), True)
+    for _ in range(TRIALS):
+        await process().begin(key, True)
+    assert (await process().begin(key, True)).convict, "few others have any"
+    other = uuid4()
+    for _ in range(TRIALS):
+        await process().begin(other, True)
+    assert not (await process().begin(other, True)).convict
+    assert (await process().begin(other, True)).convict, "a third one is no chance"
 
 
 async def test_where_every_trial_kills_nobody_is_convicted(process: Process) -> None:
