@@ -9,8 +9,8 @@ quarantined; its neighbours, whose counts grew alike, pass their first trial and
 Where every process dies whatever it does, the fault is not a message's. So a death counts in full if the
 process had stored something else before; that of another counts only while few messages have any: a worker
 that always dies leaves its deaths with ever new suspects, for they are tried in no order. And where many
-messages have deaths, two at the same one may be chance (with fifty among 4,000, in one case of four): one more
-is asked for there.
+messages have deaths, two at the same one may be chance (with fifty among 4,000, in one case of four): there,
+one more is asked for.
 """
 
 from __future__ import annotations
