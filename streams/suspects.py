@@ -103,7 +103,7 @@ class PostgresTrials:
                 BEGIN, key, self._process, here if proven else [], here if few and not proven else [], _DAYS
             )
         assert row is not None
-        return Deaths(*row, crowded=not few)
+        return Deaths(row[0], row[1], crowded=not few)
 
     async def end(self, key: UUID) -> None:
         async with self._database.transaction() as tx:
