@@ -140,9 +140,10 @@ def listening_addresses(pids: set[int]) -> set[str]:
     sockets = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            target = os.readlink(link) if link.is_symlink() else ""
-            if target.startswith("socket:["):
-                sockets.add(target[8:-1])
+            with suppress(FileNotFoundError):  # closed since it was listed
+                target = os.readlink(link)
+                if target.startswith("socket:["):
+                    sockets.add(target[8:-1])
     addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
