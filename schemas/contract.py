@@ -52,6 +52,11 @@ class BatchPolicy:
     lanes: int = 3
     spare: int = 0
 
+    @property
+    def most_lanes(self) -> int:
+        """Transactions in flight at most."""
+        return self.lanes + self.spare
+
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[E]):

@@ -67,7 +67,7 @@ class Service:
         self._subscriptions = [s for s in self._everything if s.store is role]
         self._policies = {s.queue: settings.batch_policy(s.batch) for s in self._subscriptions}
         name = self.name = "worker" if role is Store.POSTGRES else "updater"
-        lanes = sum(policy.lanes + policy.spare for policy in self._policies.values())
+        lanes = sum(policy.most_lanes for policy in self._policies.values())
         links = max((policy.size for policy in self._policies.values()), default=1)
         # What an updater takes in comes from our workers: there the trace goes on in any case.
         link_origins = role is Store.POSTGRES and settings.trace_context is TraceOrigin.LINK
@@ -160,7 +160,7 @@ class Service:
             redis = connect_redis(require(self._settings.redis_url, "REDIS_URL"), self.name)
             self._cache = Cache(redis, metrics=self.telemetry.metrics)
             if self._settings.database_url is not None:
-                lanes = sum(policy.lanes + policy.spare for policy in self._policies.values())
+                lanes = sum(policy.most_lanes for policy in self._policies.values())
                 self._lookups = Lookups(self._settings, self.name, size=lanes)
             self._writer = Updating(self._cache, redis, self._lookups, self.telemetry.metrics)
             self._trials = RedisTrials(redis)
@@ -264,7 +264,7 @@ class Service:
         return [
             group.create_task(intake.lane(), name=f"{queue} lane {number}")
             for queue, intake in self.intakes.items()
-            for number in range(self._policies[queue].lanes + self._policies[queue].spare)
+            for number in range(self._policies[queue].most_lanes)
         ]
 
     def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:

@@ -71,14 +71,12 @@ class Intake:
         self._runner = runner
         self._budget = budget
         self._seats = seats
-        self._seats.watch(self._look)
+        self._seats.watch(self._wake)
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._lanes = policy.lanes
         self._busy = 0  # lanes that run a batch
-        self._max_ahead = (
-            policy.size * policy.lanes
-        )  # a batch for each transaction is ready when it can begin
+        self._max_ahead = policy.size * policy.lanes  # a batch for each is ready when it can begin
         self._suspect_after = suspect_after
         self._acks: AckTracker | None = None
         self._undecoded: deque[Delivery] = deque()
@@ -133,14 +131,13 @@ class Intake:
         self._budget.take(size)
         if delivery.delivery_count > self._suspect_after:
             self._suspects.append(delivery)
-            self._wake(asyncio.get_running_loop().time())
+            self._wake()
         elif self._undecoded or not self._has_room(delivery):
             self._undecoded.append(delivery)
             self._refill_soon()
         else:
             self._decode(delivery)
-            if self._idle:
-                self._wake(asyncio.get_running_loop().time())
+            self._wake()
 
     async def lane(self) -> None:
         """Run batches one after another until `drain` has emptied everything."""
@@ -159,7 +156,7 @@ class Intake:
     async def _run(self, closed: Closed[Item]) -> None:
         self.running += len(closed.items)
         self.tell_metrics()
-        self._wake(asyncio.get_running_loop().time())
+        self._wake()
         self._metrics.wait.observe((time.time_ns() - closed.items[0].delivery.received_ns) / 1e9)
         try:
             await self._runner.run(closed, partial(self._more, closed))
@@ -240,7 +237,7 @@ class Intake:
                 self._refill_soon()
                 break
             self._decode(self._undecoded.popleft())
-        self._wake(asyncio.get_running_loop().time())
+        self._wake()
 
     @property
     def front(self) -> tuple[AckTracker, int] | None:
@@ -296,7 +293,7 @@ class Intake:
                 return None
             turn: asyncio.Future[None] = loop.create_future()
             self._idle.append(turn)
-            self._wake(loop.time())  # the alarm must ring for what came while no lane was idle
+            self._wake()  # the alarm must ring for what came while no lane was idle
             await turn
 
     @property
@@ -306,10 +303,11 @@ class Intake:
     def _take(self, now: float) -> Closed[Item] | None:
         return self._batcher.take(now, in_flight=self.running > 0) if self._may_begin else None
 
-    def _wake(self, now: float) -> None:
-        """Wake a lane if a batch is due, else set the alarm for when one will be."""
+    def _wake(self) -> None:
+        """Wake a lane if a batch is due and may begin, else set the alarm for when one will be."""
         if not self._idle:
             return
+        now = asyncio.get_running_loop().time()
         due = self._batcher.due_in(now, in_flight=self.running > 0) if self._may_begin else None
         if due == 0.0 or self._suspects or self._is_drained:
             self._wake_one()
@@ -324,14 +322,10 @@ class Intake:
         # The time is kept here: uvloop's handle of what is due at once has no `when`.
         self._alarm, self._alarm_at = asyncio.get_running_loop().call_at(when, self._ring), when
 
-    def _look(self) -> None:
-        """A transaction has ended, perhaps of another queue: a spare lane may begin now."""
-        self._wake(asyncio.get_running_loop().time())
-
     def _ring(self) -> None:
         self._alarm = None
         # A timer may fire a clock tick early; then this sets the alarm again.
-        self._wake(asyncio.get_running_loop().time())
+        self._wake()
 
     def _wake_one(self) -> None:
         while self._idle:

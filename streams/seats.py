@@ -14,11 +14,11 @@ class Seats:
 
     def __init__(self) -> None:
         self._taken = 0
-        self._waiting: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[], None]] = []
 
     def watch(self, left: Callable[[], None]) -> None:
         """Call `left` whenever a transaction has ended."""
-        self._waiting.append(left)
+        self._watchers.append(left)
 
     def is_alone(self, own: int) -> bool:
         """Whether all transactions in flight are the `own` ones of whoever asks."""
@@ -29,5 +29,5 @@ class Seats:
 
     def leave(self) -> None:
         self._taken -= 1
-        for left in self._waiting:
+        for left in self._watchers:
             left()

@@ -68,7 +68,7 @@ class Deaths(NamedTuple):
     unproven: int
     """Those of which that is not known, while few other messages had any deaths."""
     crowded: bool = False
-    """More than a few other messages have deaths."""
+    """Other messages have deaths, and not just a few of them."""
 
     @property
     def convict(self) -> bool:

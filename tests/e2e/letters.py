@@ -87,10 +87,13 @@ async def send(exchange: Any, body: Any, **properties: Any) -> None:
 
 async def get(queue: Any) -> Any:
     message: Any = None
-    for _ in range(500):
-        if (message := await queue.get(fail=False)) is not None:
-            break
-        await asyncio.sleep(0.01)
+
+    async def came() -> bool:
+        nonlocal message
+        message = await queue.get(fail=False)
+        return message is not None
+
+    await eventually(came, "a message")
     return message
 
 

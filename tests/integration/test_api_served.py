@@ -52,14 +52,13 @@ async def test_served_by_granian_until_a_signal_and_no_answer_is_lost(
 
 
 async def until_up(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                (await client.get("/readyz")).raise_for_status()
-            except httpx.HTTPError:
-                await asyncio.sleep(0.02)
-            else:
-                return
+    async def is_up() -> bool:
+        try:
+            return (await client.get("/readyz")).is_success
+        except httpx.HTTPError:
+            return False
+
+    await eventually(is_up, "it answers")
 
 
 async def connects(host: str, port: int) -> bool:

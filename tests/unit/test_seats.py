@@ -19,7 +19,7 @@ class Queue:
     def __init__(self, seats: Seats, policy: BatchPolicy = POLICY) -> None:
         self.gate, self.acks = Gate(), AckTracker(Acknowledged())
         self.intake: Intake = intake_for(self.gate, policy, seats=seats)
-        self.lanes = [asyncio.create_task(self.intake.lane()) for _ in range(policy.lanes + policy.spare)]
+        self.lanes = [asyncio.create_task(self.intake.lane()) for _ in range(policy.most_lanes)]
 
     def offer(self, first: int, *, batches: int) -> None:
         for number in range(first, first + batches):
