@@ -3,8 +3,10 @@
 The guard runs this file by its path: importing the package would make an idle process carry all its
 dependencies. So this module imports the standard library only, nothing beside it.
 
-A process belongs to a stack if its environment names the stack's folder, or if it is in the session that a
-recorded server leads (PostgreSQL's children overwrite their environment with their title).
+A process belongs to a stack if its environment names the stack's folder, if it is in the session that a
+recorded server leads, or if it is a PostgreSQL that works in that folder: PostgreSQL's children lead sessions
+of their own and overwrite their environment with their title. One that computes outlives its killed parent by
+as long as it computes, and no other server starts on its data meanwhile.
 """
 
 from __future__ import annotations
@@ -61,7 +63,13 @@ def read_leaders(folder: Path) -> dict[str, Process]:
 def members(folder: Path, leaders: Collection[Process]) -> set[Process]:
     """Every living process of the stack."""
     marked = {process for process, _ in _processes() if _is_marked(process, folder)}
-    return marked | session_members(leaders)
+    return marked | session_members(leaders) | backends(folder)
+
+
+def backends(folder: Path) -> set[Process]:
+    """Every living process of PostgreSQL whose data lie in the folder."""
+    home = f"{os.path.realpath(folder)}{os.sep}"
+    return {process for process, _ in _processes() if _is_backend(process, home)}
 
 
 def session_members(leaders: Collection[Process]) -> set[Process]:
@@ -130,6 +138,15 @@ def _is_marked(process: Process, folder: Path) -> bool:
     try:
         with open(f"/proc/{process.pid}/environ", "rb") as file:
             return f"{MARKER}={folder}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _is_backend(process: Process, home: str) -> bool:
+    try:
+        # By name, too: a person may look around in there with a shell.
+        with open(f"/proc/{process.pid}/comm") as file:
+            return file.read() == "postgres\n" and os.readlink(f"/proc/{process.pid}/cwd").startswith(home)
     except OSError:
         return False
 

@@ -272,7 +272,8 @@ class LocalStack:
         leader = self._leaders[service]
         if patience:
             guard.ask({service: leader}, patience=patience)
-        if left := guard.kill(lambda: guard.session_members([leader])):
+        home = self.folder / service
+        if left := guard.kill(lambda: guard.session_members([leader]) | guard.backends(home)):
             raise StackError(f"processes of {service} survive SIGKILL: {sorted(p.pid for p in left)}")
         self._children[service].wait()
 

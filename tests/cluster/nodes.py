@@ -102,7 +102,8 @@ class Nodes:
         self._signal(name, signal.SIGKILL)
         self._children[name].wait()
         leader = self._leaders[name]
-        left = guard.kill(lambda: guard.session_members([leader]))
+        home = self._sites[name].folder
+        left = guard.kill(lambda: guard.session_members([leader]) | guard.backends(home))
         assert not left, f"processes of {name} survive SIGKILL"
 
     def again(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -165,10 +166,16 @@ async def test_two_side_by_side_where_one_loses_its_servers_and_gets_them_back(p
         # Killed within a second of its last write Redis may lose it; only an orderly stop promises more.
         tried.stop_service("redis")
         tried.start_service("redis")
+        # A backend that computes does not notice that its parent is gone: no server starts on its data.
+        busy = await asyncpg.connect(second.database)
+        endless = asyncio.create_task(busy.execute("SELECT count(*) FROM generate_series(1, 1e15::bigint)"))
+        await asyncio.sleep(0.1)
         for service in SERVICES:
             tried.kill(service)
             assert tried.status().state != "up"
             tried.start_service(service)
+        with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await endless
         assert tried.status().state == "up"
         await find_everywhere(second)
         await find_everywhere(first)

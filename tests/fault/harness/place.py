@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 import tempfile
@@ -20,7 +21,7 @@ import redis.asyncio
 from streams.migrations import migrate
 from streams.registry import load_subscriptions
 from streams.settings import Settings
-from streams.stack import LocalStack, StackUrls
+from streams.stack import SERVICES, LocalStack, StackUrls
 from streams.topology import Topology
 
 _PAIRS = 8  # of Redis databases: one that a trial uses, and one where nothing is cached for it
@@ -62,6 +63,7 @@ class Place:
     @asynccontextmanager
     async def corner(self) -> AsyncIterator[Corner]:
         """A fresh corner with all queues declared; everything in it goes afterwards."""
+        await self._restore()
         number = next(self._numbers)
         name, user = f"fault-{number}", urlsplit(self.urls.amqp).username or ""
         await self._admin(f'CREATE DATABASE "{name}" TEMPLATE {_TEMPLATE}')
@@ -81,8 +83,14 @@ class Place:
             try:
                 yield corner
             finally:
+                await self._restore()
                 (await http.delete(f"/api/vhosts/{name}")).raise_for_status()
                 await self._admin(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    async def _restore(self) -> None:
+        """Start what a trial that failed has left dead: the next one is not to fail for it."""
+        for service in SERVICES:
+            await asyncio.to_thread(self.stack.start_service, service)
 
     def port(self) -> int:
         """A port below those of outgoing connections, never given out twice."""

@@ -246,7 +246,9 @@ async def _stop(here: Trial, role: str) -> None:
 def _in_words(error: BaseException) -> list[str]:
     if isinstance(error, BaseExceptionGroup):
         return [line for inner in error.exceptions for line in _in_words(inner)]
-    return [str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"[:300]]
+    words = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"[:300]
+    # What came first is what it is about: what goes wrong while a trial is taken down follows from it.
+    return [*(_in_words(error.__context__) if error.__context__ and not error.__cause__ else []), words]
 
 
 async def _collect_decisions(corner: Corner) -> None:
