@@ -67,7 +67,7 @@ class Database:
             timeout=limits.connect_timeout,
             command_timeout=limits.query_timeout,
             ssl=tls_for(self._dsn),
-            connection_class=self._statements.timed_connections(),
+            connection_class=_Watched,
             init=self._watch,
             reset=_leave,
             server_settings={
@@ -113,6 +113,14 @@ class Database:
     async def ping(self) -> None:
         """One round trip; raises what `connect` raises."""
         await self.pool.fetchval("SELECT 1", timeout=self._limits.connect_timeout)
+
+
+class _Watched(asyncpg.Connection):
+    """Tells query loggers of COPY, too, which asyncpg itself does not."""
+
+    async def copy_records_to_table(self, table_name: str, **options: Any) -> str:
+        with self._time_and_log(f"COPY {table_name}", (), None):  # type: ignore[attr-defined]
+            return await super().copy_records_to_table(table_name, **options)
 
 
 async def _leave(connection: Any) -> None:

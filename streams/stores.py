@@ -72,7 +72,7 @@ class PostgresStore:
         batch_id = uuid7()  # a new one for each attempt: an earlier commit's result may be unknown
         async with self._database.transaction(trace.on_query) as tx:
             repeats = await _claim(tx, facts)
-            await _append_history(tx, items, facts, repeats, batch_id, trace)
+            await _append_history(tx, items, facts, repeats, batch_id)
             changes = await self._handler(Batch(batch_id, events, repeats, trigger), tx)
             messages = _after_commit(batch_id, changes, trace)
             if messages:
@@ -120,9 +120,7 @@ async def _append_history(
     facts: Sequence[Facts],
     repeats: frozenset[int],
     batch_id: UUID,
-    trace: BatchTrace,
 ) -> None:
-    started = time.time_ns()
     batch = pgproto.UUID(batch_id.bytes)  # asyncpg would ask uuid.UUID for its bytes in every row
     sound = [item for item in items if item.event is not None]
     records = [
@@ -132,7 +130,6 @@ async def _append_history(
     ]
     if records:
         await tx.copy_records_to_table("event_history", records=records, columns=HISTORY)
-        trace.query("COPY event_history", started, time.time_ns())
 
 
 def _after_commit(batch_id: UUID, changes: Changes, trace: BatchTrace) -> list[Outgoing]:

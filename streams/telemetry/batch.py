@@ -57,7 +57,6 @@ class BatchTrace:
         """asyncpg's query logger: `with connection.query_logger(trace.on_query):`.
 
         asyncpg calls it in the next iteration of the loop, so a span's place is as exact as that.
-        Statements inside COPY do not reach it: use `database`.
         """
         if not self._recording:
             return

@@ -6,10 +6,8 @@ few; should a handler make up statements at run time, what is new past a limit c
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
-import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from streams.telemetry.sql import summarize
@@ -47,37 +45,17 @@ class Statements:
         self._names: dict[str, tuple[Histogram, Counter]] = {}
 
     def on_query(self, record: Any) -> None:
-        """asyncpg's query logger: takes its LoggedQuery. Statements inside COPY do not reach it."""
-        self.observe(summarize(record.query).text, record.elapsed, record.exception)
-
-    def observe(self, name: str, seconds: float, error: BaseException | None = None) -> None:
-        """A statement is over."""
+        """asyncpg's query logger: takes its LoggedQuery."""
+        name = summarize(record.query).text
         duration, slow = self._names.get(name) or self._bound(name)
-        duration.observe(seconds)
-        if seconds > SLOW_SECONDS:
+        duration.observe(record.elapsed)
+        if record.elapsed > SLOW_SECONDS:
             slow.inc()
-        if error is not None:
-            self._errors.labels(getattr(error, "sqlstate", None) or type(error).__name__).inc()
+        if record.exception is not None:
+            code = getattr(record.exception, "sqlstate", None)
+            self._errors.labels(code or type(record.exception).__name__).inc()
 
     def _bound(self, name: str) -> tuple[Histogram, Counter]:
         if len(self._names) >= _MOST:
             name = OTHER
         return self._names.setdefault(name, (self._seconds.labels(name), self._slow.labels(name)))
-
-    def timed_connections(self) -> type[asyncpg.Connection[asyncpg.Record]]:
-        """A class of connections whose COPY is timed, too: asyncpg's query logger does not see it."""
-        observe = self.observe
-
-        class Timed(asyncpg.Connection):
-            async def copy_records_to_table(self, table_name: str, **options: Any) -> str:
-                started = time.perf_counter()
-                error: BaseException | None = None
-                try:
-                    return await super().copy_records_to_table(table_name, **options)
-                except BaseException as failure:
-                    error = failure
-                    raise
-                finally:
-                    observe(f"COPY {table_name}", time.perf_counter() - started, error)
-
-        return Timed
