@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from pydantic_core import SchemaSerializer
+
 from schemas.envelope import Event
 from schemas.ids import claim_key
 
@@ -24,8 +26,17 @@ class Facts(NamedTuple):
     """Its line of history, but for the trace and the batch."""
 
 
-def facts_of(event: Event) -> Facts:
-    source, event_id, data = event.source, event.id, event.data
-    text = data.model_dump_json(exclude_unset=True)
-    line = (event.time, event.entity_id, event.type, source, event_id, text)
+def text_of(event: Event) -> str:
+    """The event's data as history keeps them: what was given and is known, as JSON."""
+    # What model_dump_json() does, without its 0.7 µs of passing on fifteen arguments.
+    serializer: SchemaSerializer = event.data.__pydantic_serializer__
+    return serializer.to_json(event.data, exclude_unset=True).decode()
+
+
+def facts_of(event: Event, text: str | None = None) -> Facts:
+    """Args:
+    text: `text_of(event)`, if it is there already.
+    """
+    source, event_id = event.source, event.id
+    line = (event.time, event.entity_id, event.type, source, event_id, text or text_of(event))
     return Facts(claim_key(source, event_id), line)

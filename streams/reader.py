@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
-from streams.facts import facts_of
-from streams.lean import share_fields_set
+from streams.facts import facts_of, text_of
+from streams.lean import make_lean
 from streams.quarantine import REPLAY_OF
 from streams.telemetry import Tracing
 
@@ -40,8 +40,9 @@ class Reader:
         if self._facts:
             for item in items:
                 if item.event is not None:
-                    share_fields_set(item.event)
-                    item.facts = facts_of(item.event)
+                    text = text_of(item.event)
+                    make_lean(item.event)
+                    item.facts = facts_of(item.event, text)
         return [item for item in items if not self._is_echo(item)] if self._echoes else items
 
     def _is_echo(self, item: Item) -> bool:

@@ -29,6 +29,7 @@ from streams.bench.story import Creations, Message, Story, arrays, singles
 from streams.topology import QUARANTINE
 
 _POLL: Final = 0.2
+_ASK: Final = 1.0  # a worker's metrics take it 5 ms to write down
 _FIRST_POLL: Final = 0.003
 STALLED_SECONDS: Final = 60.0
 
@@ -180,7 +181,7 @@ async def _until_fresh(place: Place, options: Options, processes: Processes, wor
             raise Stalled(
                 f"{settled:.0f} of {options.events} events after a minute of rest\n{processes.tails()}"
             )
-        await asyncio.sleep(_POLL)
+        await asyncio.sleep(_POLL if waiting else _ASK)
 
 
 async def _is_fresh(place: Place, processes: Processes) -> bool:

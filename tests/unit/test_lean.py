@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from asyncpg.pgproto import pgproto
 from pydantic import TypeAdapter
 
 from schemas.tasks import TaskEvent
-from streams.lean import share_fields_set
+from streams.facts import facts_of
+from streams.lean import make_lean
 
 EVENTS = TypeAdapter(TaskEvent)  # type: ignore[var-annotated]
 HEAD = '"specversion":"1.0","source":"test","type":"task.completed","time":"2026-11-01T00:00:00Z"'
@@ -15,7 +17,7 @@ TASK = '"task_id":"019a3c1e-0000-7000-8000-000000000001"'
 
 def decoded(name: str, data: str = TASK, more: str = "") -> TaskEvent:
     event: TaskEvent = EVENTS.validate_json(f'{{{HEAD},"id":"{name}"{more},"data":{{{data}}}}}')
-    share_fields_set(event)
+    make_lean(event)
     return event
 
 
@@ -44,5 +46,23 @@ def test_as_many_fields_but_others_are_not_mixed_up() -> None:
     second = EVENTS.validate_json(f'{{{HEAD},"id":"2","tracestate":"a=b","data":{{{TASK}}}}}')
     for event in (first, second, first):
         before = set(event.model_fields_set)
-        share_fields_set(event)
+        make_lean(event)
         assert event.model_fields_set == before
+
+
+def test_uuids_are_equal_ones_of_asyncpg() -> None:
+    agent = ',"agent_id":"019A3C1E-0000-7000-8000-0000000000FF"'
+    event = EVENTS.validate_json(f'{{{HEAD},"id":"1","data":{{{TASK}}}}}')
+    assigned = EVENTS.validate_json(
+        f'{{{HEAD},"id":"1","data":{{{TASK}{agent}}}}}'.replace("completed", "assigned")
+    )
+    started = EVENTS.validate_json(f'{{{HEAD},"id":"1","data":{{{TASK}}}}}'.replace("completed", "started"))
+    for lean, fields in ((event, {"task_id"}), (assigned, {"task_id", "agent_id"}), (started, {"task_id"})):
+        plain = lean.model_copy(deep=True)
+        make_lean(lean)
+        assert {name for name, value in lean.data if type(value) is pgproto.UUID} == fields
+        assert lean == plain
+        assert {lean.data.task_id: 1}[plain.data.task_id] == 1
+        assert [str(value) for _, value in lean.data] == [str(value) for _, value in plain.data]
+        assert lean.model_dump_json() == plain.model_dump_json()
+        assert facts_of(lean) == facts_of(plain)

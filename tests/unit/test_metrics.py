@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -131,9 +132,13 @@ def test_observations_are_examples_of_their_traces(metrics: Metrics) -> None:
 
 
 def test_statements_are_told_apart_up_to_a_limit(metrics: Metrics) -> None:
+    def observe(table: str, seconds: float, error: BaseException | None = None) -> None:
+        query = f"SELECT 1 FROM {table}"
+        metrics.statements.on_query(SimpleNamespace(query=query, elapsed=seconds, exception=error))
+
     for number in range(150):
-        metrics.statements.observe(f"SELECT t{number}", 0.2)
-    metrics.statements.observe("SELECT t3", 0.001, asyncpg.DeadlockDetectedError())
+        observe(f"t{number}", 0.2)
+    observe("t3", 0.001, asyncpg.DeadlockDetectedError())
     samples = scraped(metrics)
     assert samples["streams_db_slow_queries_total"][("SELECT t3",)] == 1
     assert samples["streams_db_slow_queries_total"][("other",)] == 50
