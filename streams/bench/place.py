@@ -103,7 +103,8 @@ async def place_on(
     """
     subscriptions = load_subscriptions(settings.handlers)
     database = await asyncpg.connect(urls.database)
-    connection = await aio_pika.connect_robust(urls.amqp)
+    # Not a robust one: that would answer a passive declaration from memory, with the counts of the first.
+    connection = await aio_pika.connect(urls.amqp)
     cache = redis.asyncio.Redis.from_url(urls.redis)
     try:
         broker = await connection.channel()
