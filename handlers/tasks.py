@@ -43,7 +43,7 @@ _STORED: Final = (
     "created_stamp", "agent_stamp", "status_stamp", "progress_stamp", "outcome_stamp",
     "payload", "result", "error",
 )  # fmt: skip
-_LOAD: Final = 500  # tasks; a savepoint is two round trips more
+LOAD: Final = 500  # tasks; a savepoint is two round trips more
 
 # The locked tasks as they are, without their large values; each is looked up in its own partition.
 SELECT_LOCKED: Final = """
@@ -96,7 +96,7 @@ async def _copied(tx: Connection, batch: Batch[TaskEvent], said: Mapping[UUID, T
     They go in by the order of their ids, as everybody locks: two that meet wait in one direction only. Not
     just the new ones of a batch, for a second pass over the others would be a second order.
     """
-    if len(said) < _LOAD or batch.repeats or not all(task.created for task in said.values()):
+    if len(said) < LOAD or batch.repeats or not all(task.created for task in said.values()):
         return False
     records = [_row(task_id, task)[: len(_STORED)] for task_id, task in said.items()]
     try:

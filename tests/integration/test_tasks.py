@@ -13,11 +13,17 @@ import pytest
 
 from handlers import tasks
 from handlers.task_merge import fold
-from schemas.contract import Changes
+from schemas.contract import Batch, Changes
 from schemas.fields import dated
 from tests.making import handle, make, new_id, store
 
 ANN, BOB, USER = (uuid4() for _ in range(3))
+
+
+@pytest.fixture(autouse=True, params=[tasks.LOAD, 1], ids=["rows", "copy"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few they are, tasks that are new are stored by COPY, too."""
+    monkeypatch.setattr(tasks, "LOAD", request.param)
 
 
 async def row(pool: asyncpg.Pool, task_id: UUID) -> dict[str, Any]:
@@ -154,6 +160,69 @@ async def test_a_key_whose_first_writer_rolls_back_is_inserted_by_the_next(datab
         assert f"t:{task}" in (await waiting).keys
         await second.commit()
     assert (await row(database, task))["kind"] == "k"
+
+
+@pytest.fixture
+def rows_by_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other way leads nowhere."""
+    monkeypatch.setattr(tasks, "INSERT_OR_LOCK", "SELECT 1 / 0 FROM unnest($1::task_change[])")
+
+
+def created(count: int) -> list[Any]:
+    return [make("task.created", 0, task_id=new_id(), kind="k", user_id=USER) for _ in range(count)]
+
+
+@pytest.mark.usefixtures("rows_by_copy")
+async def test_many_new_tasks_are_copied_with_all_that_is_told_of_them(database: asyncpg.Pool) -> None:
+    new = created(tasks.LOAD)
+    assigned = [make("task.assigned", 1, task_id=event.data.task_id, agent_id=ANN) for event in new]
+    changes = await store(database, *new, *assigned)
+    assert changes.keys == {f"t:{event.data.task_id}" for event in new} | {f"stats:ag:{ANN}", f"ut:{USER}"}
+    found = await database.fetch(
+        "SELECT kind, user_id, status, agent_id, count(*) FROM tasks GROUP BY 1, 2, 3, 4"
+    )
+    assert [tuple(group) for group in found] == [("k", USER, "assigned", ANN, tasks.LOAD)]
+
+
+@pytest.mark.usefixtures("rows_by_copy")
+@pytest.mark.parametrize("why", ["few", "untold", "repeats"])
+async def test_what_is_no_load_is_not_copied(database: asyncpg.Pool, why: str) -> None:
+    batch = Batch(new_id(), created(tasks.LOAD))
+    if why == "few":
+        batch = Batch(new_id(), batch.events[1:])
+    elif why == "untold":
+        batch = Batch(new_id(), [*batch.events, make("task.assigned", 1, task_id=new_id(), agent_id=ANN)])
+    else:
+        batch = Batch(new_id(), batch.events, frozenset({0}))
+    async with database.acquire() as connection, connection.transaction():
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await tasks.record_tasks(batch, connection)
+
+
+async def test_one_that_is_there_already_sends_all_of_them_the_other_way(database: asyncpg.Pool) -> None:
+    new = created(tasks.LOAD)
+    known = new[len(new) // 2].data.task_id
+    await store(database, make("task.progressed", 5, task_id=known, progress=0.5))
+    changes = await store(database, *new)
+    assert {f"t:{event.data.task_id}" for event in new} <= changes.keys
+    assert await database.fetchval("SELECT count(*) FROM tasks WHERE kind = 'k'") == tasks.LOAD
+    assert (await row(database, known))["progress"] == 0.5
+
+
+async def test_two_copies_of_the_same_tasks_wait_for_each_other(database: asyncpg.Pool) -> None:
+    new = created(tasks.LOAD)
+    async with database.acquire() as one, database.acquire() as two:
+        first, second = one.transaction(), two.transaction()
+        await first.start()
+        await second.start()
+        await handle(one, new)
+        waiting = asyncio.create_task(handle(two, [*reversed(new), *created(2)]))
+        await until_blocked(database, two.get_server_pid())
+        await first.commit()
+        changes = await waiting
+        await second.commit()
+    assert sum(key.startswith("t:") for key in changes.keys) == 2
+    assert await database.fetchval("SELECT count(*) FROM tasks") == tasks.LOAD + 2
 
 
 @pytest.mark.parametrize("statement", [tasks.SELECT_LOCKED, tasks.UPDATE_CHANGED])

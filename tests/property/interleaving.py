@@ -7,7 +7,8 @@ and waits until the worker has finished the statement or is seen to wait for ano
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from asyncpg.pool import PoolConnectionProxy
@@ -31,6 +32,21 @@ class Gate:
 
     async def execute(self, query: str, *values: Any) -> Any:
         return await self.step(lambda: self.connection.execute(query, *values))
+
+    async def copy_records_to_table(self, table: str, **options: Any) -> Any:
+        return await self.step(lambda: self.connection.copy_records_to_table(table, **options))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """A savepoint."""
+        savepoint = self.connection.transaction()
+        await self.step(savepoint.start)
+        try:
+            yield
+        except BaseException:
+            await self.step(savepoint.rollback)
+            raise
+        await self.step(savepoint.commit)
 
     async def step(self, action: Callable[[], Awaitable[T]]) -> T:
         """Do something once it is this worker's turn."""
