@@ -43,19 +43,19 @@ ON CONFLICT (agent_id) DO UPDATE SET agent_id = agent_registry.agent_id WHERE fa
 RETURNING agent_id
 """
 
-# Adds points to the reputation of agents that have a row; who registers later starts with the sum.
-ADD_REPUTATION: Final = """
-UPDATE agents a SET reputation_score = a.reputation_score + n.points
-FROM unnest($1::uuid[], $2::integer[]) AS n (agent_id, points)
-WHERE a.id = n.agent_id
-"""
-
-# Adds to the scores of agents and days.
+# Adds to the scores of agents and days, and their sums to the reputation of agents that have a row; who
+# registers later starts with the sum. One statement, since each is a round trip while agents are locked.
 ADD_SCORES: Final = """
+WITH added AS (
+    SELECT * FROM unnest($1::uuid[], $2::date[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
+        AS n (agent_id, day, completed, failed, agreed, points)
+), moved AS (
+    UPDATE agents a SET reputation_score = a.reputation_score + n.points
+    FROM (SELECT agent_id, sum(points) AS points FROM added GROUP BY agent_id HAVING sum(points) <> 0) AS n
+    WHERE a.id = n.agent_id
+)
 INSERT INTO agent_scores AS s (agent_id, day, completed, failed, agreed, points)
-SELECT * FROM unnest($1::uuid[], $2::date[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
-    AS n (agent_id, day, completed, failed, agreed, points)
-ORDER BY n.agent_id, n.day
+SELECT agent_id, day, completed, failed, agreed, points FROM added ORDER BY agent_id, day
 ON CONFLICT (agent_id, day) DO UPDATE SET
     completed = s.completed + excluded.completed, failed = s.failed + excluded.failed,
     agreed = s.agreed + excluded.agreed, points = s.points + excluded.points
@@ -124,15 +124,10 @@ async def apply(tx: Connection, deltas: Deltas) -> dict[UUID, date]:
     rows = deltas.rows()
     if not rows:
         return {}
-    points: dict[UUID, int] = {}
     first: dict[UUID, date] = {}
-    for row in rows:
-        points[row[0]] = points.get(row[0], 0) + row[5]
-        first.setdefault(row[0], row[1])
-    await tx.execute(LOCK_AGENTS, list(points))
-    moved = [item for item in points.items() if item[1]]
-    if moved:
-        await tx.execute(ADD_REPUTATION, *columns(moved))
+    for agent_id, day, *_ in rows:
+        first.setdefault(agent_id, day)
+    await tx.execute(LOCK_AGENTS, list(first))
     await tx.execute(ADD_SCORES, *columns(rows))
     return first
 
