@@ -67,7 +67,7 @@ class Database:
             timeout=limits.connect_timeout,
             command_timeout=limits.query_timeout,
             ssl=tls_for(self._dsn),
-            connection_class=_Watched,
+            connection_class=Watched,
             init=self._watch,
             reset=_leave,
             server_settings={
@@ -115,7 +115,7 @@ class Database:
         await self.pool.fetchval("SELECT 1", timeout=self._limits.connect_timeout)
 
 
-class _Watched(asyncpg.Connection):
+class Watched(asyncpg.Connection):
     """Tells query loggers of COPY, too, which asyncpg itself does not."""
 
     async def copy_records_to_table(self, table_name: str, **options: Any) -> str:

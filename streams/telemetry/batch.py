@@ -70,14 +70,6 @@ class BatchTrace:
                 child.attributes = {semconv.STATUS_CODE: code}
         self._add(child)
 
-    def query(self, summary: str, start_ns: int, end_ns: int, error: str | None = None) -> None:
-        """A database call that was timed elsewhere (`time.time_ns`); `summary` as "COPY event_history"."""
-        if not self._recording:
-            return
-        child = self._child(semconv.statement(summary))
-        child.start_ns, child.end_ns, child.error = start_ns, end_ns, error
-        self._add(child)
-
     def database(self, summary: str) -> Step:
         """A database call that no query logger sees; `summary` as in "COPY event_history"."""
         return self._step(semconv.statement(summary))

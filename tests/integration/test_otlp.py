@@ -38,8 +38,7 @@ def trace_a_batch(telemetry: Telemetry, size: int) -> None:
         for number in range(size)
     ]
     trace = tracing.batch("tasks", QUEUE, messages)
-    trace.query("COPY event_history", time.time_ns(), time.time_ns())
-    with trace.send("invalidations"), trace.settle(size):
+    with trace.database("COPY event_history"), trace.send("invalidations"), trace.settle(size):
         pass
     messages[0].fail("refused")
     trace.end(trigger="size", size=size)

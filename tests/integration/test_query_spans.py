@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from streams.database import Watched
 from streams.telemetry import Telemetry
 
 
@@ -16,7 +17,7 @@ async def test_statements_of_a_transaction_become_spans(database_url: str) -> No
     telemetry = Telemetry.exporting_to(exporter)
     message = telemetry.tracing.message("q", received_ns=time.time_ns())
     trace = telemetry.tracing.batch("tasks", "q", [message])
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(database_url, connection_class=Watched)
     try:
         await connection.execute("CREATE TEMPORARY TABLE things (id int PRIMARY KEY)")
         await connection.fetch("SELECT $1::int[]", [1])  # a new connection asks about types first
@@ -26,8 +27,7 @@ async def test_statements_of_a_transaction_become_spans(database_url: str) -> No
                     "INSERT INTO things SELECT * FROM unnest($1::int[]) RETURNING id", [1, 2]
                 )
                 await connection.executemany("UPDATE things SET id = $1 WHERE id = $2", [(3, 1), (4, 2)])
-                with trace.database("COPY things"):
-                    await connection.copy_records_to_table("things", records=[(5,)])
+                await connection.copy_records_to_table("things", records=[(5,)])
                 with pytest.raises(asyncpg.UniqueViolationError):
                     async with connection.transaction():
                         await connection.execute("INSERT INTO things VALUES ($1)", 3)

@@ -360,8 +360,11 @@ def test_without_an_exporter_only_the_producers_context_passes_through() -> None
     assert (child.trace_id, child.traceparent) == (TRACE, PARENT)
     trace = tracing.batch("tasks", QUEUE, [rootless, child])
     trace.on_query(logged("COMMIT;"))
-    trace.query("COPY event_history", 1, 2)
-    with trace.send("invalidations") as step, tracing.send("tasks") as other:
+    with (
+        trace.database("COPY event_history"),
+        trace.send("invalidations") as step,
+        tracing.send("tasks") as other,
+    ):
         assert step.inject({}) == other.inject({}) == {}
     trace.end(trigger="size", size=2)
     assert trace.traceparent is None
@@ -370,7 +373,6 @@ def test_without_an_exporter_only_the_producers_context_passes_through() -> None
 def test_statements_show_neither_literals_nor_arguments(collected: Collected) -> None:
     trace = collected.batch(collected.messages(1))
     trace.on_query(logged("UPDATE agents SET name = 'Eve' WHERE id = $1", RefusedError()))
-    trace.query("COPY event_history", 1_000, 2_000)
     with pytest.raises(TimeoutError), trace.database("CALL prune"):
         raise TimeoutError
     end(trace)
@@ -387,7 +389,6 @@ def test_statements_show_neither_literals_nor_arguments(collected: Collected) ->
         "db.response.status_code": "40001",
         "error.type": "40001",
     }
-    assert (spans["COPY event_history"].start_time, spans["COPY event_history"].end_time) == (1_000, 2_000)
     assert spans["CALL"].status.status_code is StatusCode.ERROR
     assert spans["COMMIT"].context is not None
 
