@@ -103,9 +103,12 @@ def slim(measured: Measured) -> dict[str, Any]:
 def _head(measured: Measured) -> str:
     environment = measured["environment"]
     checks = "all checks hold" if measured["ok"] else "**NOT ALL CHECKS HOLD**"
+    about = f"{environment['cpus']} cores, Python {environment['python']}"
+    if reference := environment.get("reference_ms"):
+        about += f", reference {reference:.2f} ms"
     return (
         f"{len(measured['runs'])} run(s) of `{measured['kind']}` at commit {environment['commit'] or '?'}, "
-        f"{environment['at'][:10]}, {environment['cpus']} cores, Python {environment['python']}; {checks}."
+        f"{environment['at'][:10]}, {about}; {checks}."
     )
 
 
