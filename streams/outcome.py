@@ -65,6 +65,9 @@ _ONCE: Final = {"57014", "25P04"}
 # What Redis says about itself in an error that has no class of its own in the library.
 _REDIS_STATES: Final = ("BUSY", "MISCONF", "NOREPLICAS", "NOTBUSY", "UNKILLABLE")
 
+# How uvloop's RuntimeError ends where asyncio has an OSError: somebody wrote to a transport that was closed.
+_CLOSED: Final = "the handler is closed"
+
 TRANSIENT_TRIES: Final = 8
 """As often is a batch run again that loses a race, before it is tried in halves."""
 
@@ -107,6 +110,8 @@ def judge(error: BaseException, tries: int = 1) -> Verdict:
         case redis_errors.RedisError():
             return _judge_redis(error)
         case amqp_errors.AMQPError() | amqp_errors.ChannelInvalidStateError():
+            return Verdict.ENVIRONMENT
+        case RuntimeError() if str(error).endswith(_CLOSED):
             return Verdict.ENVIRONMENT
         case OSError() | asyncio.TimeoutError() | MemoryError():
             return Verdict.ENVIRONMENT  # nobody answers, or there is no room to work in

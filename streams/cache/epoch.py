@@ -81,6 +81,13 @@ class _Learning(_Base):
         if is_replica and self._masters_only:
             raise RedisConnectionError("the server is a replica: REDIS_URL must lead to its master")
 
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **options)
+        except RuntimeError as error:
+            # uvloop's word for a transport that has been closed meanwhile. An OSError would have become this.
+            raise RedisConnectionError("the connection was closed") from error
+
     async def read_response(self, *args: Any, **options: Any) -> Any:
         response = await super().read_response(*args, **options)
         _heard.set(self.epoch)

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
+import uvloop
+from redis.asyncio.connection import parse_url
 from redis.exceptions import RedisError
 
 from schemas.errors import ConfigurationError
 from streams.cache import Cache, Cached, Keeping, Source, connect_redis
 from streams.cache.circuit import Circuit
+from streams.cache.epoch import PlainConnection
 from streams.cache.leases import tag_key
 from tests.cache_support import (
     KEY,
@@ -427,3 +430,18 @@ async def test_tls_verifies_certificates() -> None:
     assert context.cert_reqs.name == "CERT_REQUIRED"
     assert context.check_hostname
     await client.aclose()
+
+
+def test_a_transport_that_uvloop_has_closed_is_a_lost_connection(redis_url: str) -> None:
+    """asyncio's would raise an OSError, which redis-py knows."""
+
+    async def write_to_it() -> None:
+        connection = PlainConnection(**parse_url(redis_url))
+        await connection.connect()
+        connection._writer.transport.abort()  # type: ignore[union-attr]
+        await asyncio.sleep(0.01)
+        with pytest.raises(redis.exceptions.ConnectionError):
+            await connection.send_command("PING", check_health=False)
+        await connection.disconnect()
+
+    uvloop.run(write_to_it())

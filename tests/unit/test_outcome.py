@@ -45,6 +45,11 @@ ERRORS = [
     (TimeoutError(), ENVIRONMENT),
     (TimeoutError(), ENVIRONMENT),
     (MemoryError(), ENVIRONMENT),
+    (
+        RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed"),
+        ENVIRONMENT,
+    ),
+    (RuntimeError("dictionary changed size during iteration"), UNKNOWN),
     (redis_errors.ConnectionError(), ENVIRONMENT),
     (redis_errors.TimeoutError(), ENVIRONMENT),
     (redis_errors.BusyLoadingError(), ENVIRONMENT),
