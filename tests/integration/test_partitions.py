@@ -100,6 +100,26 @@ async def test_partitions_have_their_tables_storage_and_indexes(owner: asyncpg.C
         assert ", ".join(row["reloptions"]).replace("=", " = ") == row["storage"]
 
 
+async def test_what_nothing_searches_by_is_analyzed_in_no_partition(owner: asyncpg.Connection) -> None:
+    await owner.fetch("SELECT create_partitions_at($1)", datetime.now(UTC) + timedelta(days=40))
+    rows = await owner.fetch(
+        "SELECT p.table_name, array_agg(a.attname::text ORDER BY a.attname) AS columns "
+        "FROM list_partitions() p LEFT JOIN pg_attribute a "
+        "ON a.attrelid = p.partition_name::regclass AND a.attstattarget = 0 AND a.attnum > 0 "
+        "GROUP BY p.table_name, p.partition_name"
+    )
+    found = {(row["table_name"], tuple(row["columns"])) for row in rows}
+    assert len(found) == len(MONTHLY) + 1, "the same in each partition of a table"
+    unsearched = dict(found)
+    assert unsearched["event_history"] == ("batch_id", "data", "event_id", "trace_id")
+    assert {"payload", "result", "error"} < set(unsearched["tasks"])
+    indexed = await owner.fetch(
+        "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
+        "AND a.attnum = ANY(i.indkey) WHERE a.attstattarget = 0"
+    )
+    assert indexed == []
+
+
 async def test_nobody_makes_a_partition_far_away(writer: asyncpg.Connection) -> None:
     before = {table: await names(writer, table) for table in MONTHLY}
     for table, year in product(MONTHLY, (1, 1990, 2099, 9999)):
