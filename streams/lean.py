@@ -49,6 +49,5 @@ def _share(model: BaseModel) -> None:
 def _find_uuids(model: type[BaseModel]) -> tuple[str, ...]:
     """The names of the fields that hold UUIDs."""
     fields = model.model_fields.items()
-    return _uuids.setdefault(
-        model, tuple(n for n, field in fields if field.annotation in (UUID, UUID | None))
-    )
+    names = tuple(name for name, field in fields if field.annotation in (UUID, UUID | None))
+    return _uuids.setdefault(model, names)

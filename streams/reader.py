@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from streams.decode import Decoder
 from streams.delivery import Delivery, Item
-from streams.facts import facts_of, text_of
-from streams.lean import make_lean
+from streams.facts import take_down
 from streams.quarantine import REPLAY_OF
 from streams.telemetry import Tracing
 
@@ -40,9 +39,7 @@ class Reader:
         if self._facts:
             for item in items:
                 if item.event is not None:
-                    text = text_of(item.event)
-                    make_lean(item.event)
-                    item.facts = facts_of(item.event, text)
+                    item.facts = take_down(item.event)
         return [item for item in items if not self._is_echo(item)] if self._echoes else items
 
     def _is_echo(self, item: Item) -> bool:

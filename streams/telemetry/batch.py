@@ -70,10 +70,6 @@ class BatchTrace:
                 child.attributes = {semconv.STATUS_CODE: code}
         self._add(child)
 
-    def database(self, summary: str) -> Step:
-        """A database call that no query logger sees; `summary` as in "COPY event_history"."""
-        return self._step(semconv.statement(summary))
-
     def send(self, exchange: str, count: int = 1, *, routing_key: str | None = None) -> Step:
         """`send <exchange>`, PRODUCER: inject its context into the messages that are published.
 

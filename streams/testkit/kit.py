@@ -20,6 +20,7 @@ from streams import outbox, partitions
 from streams.acks import AckTracker
 from streams.decode import STRUCTURED, Decoder, Window
 from streams.delivery import Delivery, Item
+from streams.facts import take_down
 from streams.outcome import is_missing_partition
 from streams.publisher import Outgoing
 from streams.settings import Settings
@@ -263,6 +264,9 @@ class Kit:
         (item,) = decoder.decode(delivery)
         if item.error is not None:
             raise item.error
+        assert item.event is not None
+        if any(type_ in s.types for s in self.subscriptions if s.store is Store.POSTGRES):
+            item.facts = take_down(item.event)  # as a worker's reader does
         return item
 
     def _queue_of(self, event: Event) -> str:

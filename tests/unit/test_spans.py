@@ -361,7 +361,7 @@ def test_without_an_exporter_only_the_producers_context_passes_through() -> None
     trace = tracing.batch("tasks", QUEUE, [rootless, child])
     trace.on_query(logged("COMMIT;"))
     with (
-        trace.database("COPY event_history"),
+        trace.redis("invalidate"),
         trace.send("invalidations") as step,
         tracing.send("tasks") as other,
     ):
@@ -373,7 +373,7 @@ def test_without_an_exporter_only_the_producers_context_passes_through() -> None
 def test_statements_show_neither_literals_nor_arguments(collected: Collected) -> None:
     trace = collected.batch(collected.messages(1))
     trace.on_query(logged("UPDATE agents SET name = 'Eve' WHERE id = $1", RefusedError()))
-    with pytest.raises(TimeoutError), trace.database("CALL prune"):
+    with pytest.raises(TimeoutError), trace.redis("prune"):
         raise TimeoutError
     end(trace)
     trace.on_query(logged("COMMIT;"))  # asyncpg calls its loggers an iteration of the loop later
@@ -389,7 +389,7 @@ def test_statements_show_neither_literals_nor_arguments(collected: Collected) ->
         "db.response.status_code": "40001",
         "error.type": "40001",
     }
-    assert spans["CALL"].status.status_code is StatusCode.ERROR
+    assert spans["prune"].status.status_code is StatusCode.ERROR
     assert spans["COMMIT"].context is not None
 
 
