@@ -53,7 +53,7 @@ def test_certificates_are_the_variables_over_grpc(
     telemetry = Telemetry.from_environment("worker")
     trace_a_batch(telemetry, 3)
     assert telemetry.shutdown(20)
-    assert len(receiver.spans) == 7
+    assert len(receiver.spans) == 6
 
 
 @pytest.mark.parametrize(("trusted", "arrived"), [(True, 1), (False, 0)])

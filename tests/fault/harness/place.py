@@ -45,9 +45,14 @@ class Corner:
 
 
 class Place:
-    """The servers of a run. Trials may stop and kill them: whoever does is alone meanwhile."""
+    """The servers of a run. Trials may stop and kill them: whoever does is alone meanwhile.
 
-    def __init__(self, stack: LocalStack, urls: StackUrls) -> None:
+    Args:
+        ours: the stack was started for this place, which may start its servers again.
+    """
+
+    def __init__(self, stack: LocalStack, urls: StackUrls, *, ours: bool = False) -> None:
+        self._ours = ours
         self.stack = stack
         self.urls = urls
         self.logs = Path(tempfile.mkdtemp(prefix="fault-logs-"))
@@ -89,7 +94,7 @@ class Place:
 
     async def _restore(self) -> None:
         """Start what a trial that failed has left dead: the next one is not to fail for it."""
-        for service in SERVICES:
+        for service in SERVICES if self._ours else ():
             await asyncio.to_thread(self.stack.start_service, service)
 
     def port(self) -> int:
@@ -122,7 +127,7 @@ async def private_place() -> AsyncIterator[Place]:
     """Start servers that nobody else uses, prepared."""
     stack = LocalStack("fault", unique=True)
     with stack as urls:
-        place = Place(stack, urls)
+        place = Place(stack, urls, ours=True)
         await place.prepare()
         yield place
 
