@@ -51,6 +51,7 @@ RULES: Final = (
 LOOP: Final = "event loop, sockets, receiving rows"
 EXPORT: Final = "other threads: encode and export spans"
 START: Final = "start"
+_COPY: Final = "streams/database.py:copy_records_to_table"  # whoever calls it is whose rows they are
 _STARTING: Final = ("<frozen importlib", "streams/app.py:_start", "streams/app.py:__init__")
 
 
@@ -62,6 +63,8 @@ def hop_of(stack: str) -> str:
     if any(frame.startswith(_STARTING) for frame in frames):
         return START
     for frame in reversed(frames):
+        if frame == _COPY:
+            continue
         for fragment, hop in RULES:
             if frame.startswith(fragment):
                 return hop
