@@ -130,7 +130,7 @@ def test_a_sample_belongs_to_the_innermost_hop_on_its_stack() -> None:
     lines = [
         "streams/pipeline.py:run;streams/stores.py:apply;handlers/tasks.py:_row;uuid.py:int 500",
         "streams/app.py:run;streams/stores.py:_claim;asyncpg/connection.py:fetch 300",
-        "streams/stores.py:_append_history;streams/database.py:copy_records_to_table;asyncpg/connection.py:x 400",
+        "streams/stores.py:_append_history;streams/database.py:copy_records_to_table;asyncpg/x.py:x 400",
         "streams/app.py:_start;streams/database.py:connect 9999",
         "asyncio/runners.py:run 100",
         "(other threads) 200",
