@@ -438,8 +438,9 @@ def test_a_transport_that_uvloop_has_closed_is_a_lost_connection(redis_url: str)
     async def write_to_it() -> None:
         connection = PlainConnection(**parse_url(redis_url))
         await connection.connect()
-        connection._writer.transport.abort()  # type: ignore[union-attr]
-        await asyncio.sleep(0.01)
+        assert connection._writer is not None
+        connection._writer.transport.abort()
+        await connection._writer.wait_closed()
         with pytest.raises(redis.exceptions.ConnectionError):
             await connection.send_command("PING", check_health=False)
         await connection.disconnect()

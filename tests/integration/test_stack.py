@@ -169,7 +169,7 @@ async def test_two_side_by_side_where_one_loses_its_servers_and_gets_them_back(p
         # A backend that computes does not notice that its parent is gone: no server starts on its data.
         busy = await asyncpg.connect(second.database)
         endless = asyncio.create_task(busy.execute("SELECT count(*) FROM generate_series(1, 1e15::bigint)"))
-        await asyncio.sleep(0.1)
+        await until_busy(second.database, busy.get_server_pid())
         for service in SERVICES:
             tried.kill(service)
             assert tried.status().state != "up"
@@ -182,6 +182,16 @@ async def test_two_side_by_side_where_one_loses_its_servers_and_gets_them_back(p
     for stack in (steady, tried):
         assert not stack.folder.exists()
         assert not processes_of(stack.folder)
+
+
+async def until_busy(url: str, pid: int) -> None:
+    """Wait until a backend is seen to execute a statement."""
+    watch = await asyncpg.connect(url)
+    state = "SELECT state = 'active' FROM pg_stat_activity WHERE pid = $1"
+    async with asyncio.timeout(10):
+        while not await watch.fetchval(state, pid):
+            pass
+    await watch.close()
 
 
 def supervisor(folder: Path, *more: str, **options: Any) -> subprocess.Popen[str]:
